@@ -1,0 +1,71 @@
+# Debian root file systems as image layers, for machines without a registry.
+# shellcheck shell=bash
+
+NODE_PACKAGES=(systemd systemd-sysv dbus bash ca-certificates conntrack containerd
+  containernetworking-plugins curl e2fsprogs ebtables ethtool iproute2 iptables jq
+  kmod libseccomp2 mount nftables pigz procps rsync runc socat util-linux)
+
+BASE_PACKAGES=(iptables nftables conntrack kmod iproute2 ca-certificates)
+
+# rootfs_archive PACKAGE...: where the archive for that list of packages is kept.
+rootfs_archive() {
+  printf '%s/rootfs/%s-%s.tar.gz\n' "$KINDNET_CACHE" "$DEBIAN_SUITE" \
+    "$(recipe_hash "$TESTENV_DIR/images/debootstrap.sh" "$@")"
+}
+
+build_rootfs() {
+  local archive dir mirror packages
+  archive=$(rootfs_archive "$@")
+  dir=$archive.dir
+  mirror=$(debian_mirror)
+  packages=$(IFS=,; printf '%s' "$*")
+  rm -rf "$dir"
+  mkdir -p "$dir" "$KINDNET_CACHE/debootstrap"
+  debootstrap --variant=minbase --include="$packages" \
+    --cache-dir="$KINDNET_CACHE/debootstrap" "$DEBIAN_SUITE" "$dir" "$mirror"
+  rm -rf "$dir"/var/cache/apt/archives/*.deb "$dir"/var/lib/apt/lists/* \
+    "$dir"/usr/share/{doc,man,info,locale,lintian}/* "$dir"/var/log/*.log
+  # The device nodes are the container runtime's business.
+  rm -rf "$dir/dev" && mkdir "$dir/dev"
+  : >"$dir/etc/machine-id"
+  rm -f "$dir/etc/hostname" "$dir/etc/resolv.conf"
+  tar -C "$dir" --numeric-owner -cf - . | gzip -1 >"$archive.tmp"
+  rm -rf "$dir"
+  mv "$archive.tmp" "$archive"
+}
+
+# rootfs_image IMAGE COMMAND PACKAGE...: import the archive under that name.
+rootfs_image() {
+  local image=$1 command=$2 archive
+  shift 2
+  archive=$(rootfs_archive "$@")
+  docker import --change "LABEL $RECIPE_LABEL=$(basename "$archive" .tar.gz)" \
+    --change "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
+    --change "CMD [\"$command\"]" "$archive" "$image"
+}
+
+# prepare_rootfs_image TITLE IMAGE PACKAGE...
+prepare_rootfs_image() {
+  local title=$1 image=$2 archive
+  shift 2
+  archive=$(rootfs_archive "$@")
+  if image_is_current "$image" "$(basename "$archive" .tar.gz)"; then
+    report_step cached "$title" 0.0
+    return 0
+  fi
+  cached_step "$title: debootstrap" "$archive" build_rootfs "$@"
+  step "$title: import" rootfs_image "$image" bash "$@"
+}
+
+NODE_BASE_IMAGE=kindnet/node-base:$DEBIAN_SUITE
+
+prepare_node_base() { prepare_rootfs_image "node root file system" "$NODE_BASE_IMAGE" "${NODE_PACKAGES[@]}"; }
+
+# A real debian:bookworm-slim pulled earlier is as good or better.
+prepare_base_image() {
+  if docker_image_exists "$BASE_IMAGE" && [[ -z $(docker_image_label "$BASE_IMAGE" "$RECIPE_LABEL") ]]; then
+    report_step cached "$BASE_IMAGE (not ours, left alone)" 0.0
+    return 0
+  fi
+  prepare_rootfs_image "$BASE_IMAGE" "$BASE_IMAGE" "${BASE_PACKAGES[@]}"
+}
