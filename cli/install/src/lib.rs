@@ -1,1 +1,20 @@
-//! Placeholder.
+//! Puts kindnet onto a cluster and takes it off again.
+//!
+//! Three separate steps, so that a command can do something else in between:
+//!
+//! 1. [`connect`] makes a client from a kubeconfig. No request is sent.
+//! 2. [`apply`] sends every object and returns; it waits for an API server that is still starting,
+//!    but not for any node or pod.
+//! 3. [`wait_ready`] watches until the controller, every agent and every node is ready.
+//!
+//! [`install`] does 2 and 3. [`uninstall`] removes every object and every trace in the kernels.
+
+mod client;
+mod install;
+mod uninstall;
+mod wait;
+
+pub use client::{ConnectOptions, Kubeconfig, connect};
+pub use install::{Applied, InstallOptions, Summary, apply, install};
+pub use uninstall::{UninstallOptions, UninstallSummary, uninstall};
+pub use wait::{Readiness, wait_ready};
