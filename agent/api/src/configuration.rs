@@ -105,7 +105,7 @@ impl ConfigurationSpec {
             problems.push(InvalidConfiguration::Image(image.clone()));
         }
         if let Some(endpoint) = &self.control_plane_endpoint
-            && !is_https_endpoint(endpoint)
+            && !crate::endpoint::is_endpoint(endpoint)
         {
             problems.push(InvalidConfiguration::Endpoint(endpoint.clone()));
         }
@@ -118,28 +118,6 @@ impl ConfigurationSpec {
         );
         problems
     }
-}
-
-/// `https://host:port`, with nothing behind the port.
-fn is_https_endpoint(text: &str) -> bool {
-    let Some(authority) = text.strip_prefix("https://") else {
-        return false;
-    };
-    let Some((host, port)) = authority.rsplit_once(':') else {
-        return false;
-    };
-    let host_ok = match host.strip_prefix('[') {
-        Some(v6) => v6
-            .strip_suffix(']')
-            .is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
-        None => {
-            !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
-        }
-    };
-    host_ok && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 #[cfg(test)]

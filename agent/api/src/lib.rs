@@ -5,6 +5,7 @@
 
 pub mod configuration;
 pub mod conflist;
+pub mod endpoint;
 pub mod names;
 pub mod node;
 pub mod yaml;
