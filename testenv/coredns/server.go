@@ -238,7 +238,7 @@ func forward(upstreams []string, network string, request *dns.Msg) *dns.Msg {
 	client := &dns.Client{Net: network, Timeout: 2 * time.Second, UDPSize: dns.DefaultMsgSize}
 	for _, upstream := range upstreams {
 		reply, _, err := client.Exchange(request.Copy(), upstream)
-		if reply != nil && (err == nil || err == dns.ErrTruncated) {
+		if err == nil {
 			reply.Id = request.Id
 			return reply
 		}

@@ -61,11 +61,16 @@ NODE_BASE_IMAGE=kindnet/node-base:$DEBIAN_SUITE
 
 prepare_node_base() { prepare_rootfs_image "node root file system" "$NODE_BASE_IMAGE" "${NODE_PACKAGES[@]}"; }
 
-# A real debian:bookworm-slim pulled earlier is as good or better.
+# What our own images build on, whatever debian:bookworm-slim may be here.
+TESTENV_BASE_IMAGE=kindnet/base:$DEBIAN_SUITE
+
+# A real debian:bookworm-slim pulled earlier keeps its name.
+name_base_image() {
+  docker_image_exists "$BASE_IMAGE" && [[ -z $(docker_image_label "$BASE_IMAGE" "$RECIPE_LABEL") ]] && return 0
+  docker tag "$TESTENV_BASE_IMAGE" "$BASE_IMAGE"
+}
+
 prepare_base_image() {
-  if docker_image_exists "$BASE_IMAGE" && [[ -z $(docker_image_label "$BASE_IMAGE" "$RECIPE_LABEL") ]]; then
-    report_step cached "$BASE_IMAGE (not ours, left alone)" 0.0
-    return 0
-  fi
-  prepare_rootfs_image "$BASE_IMAGE" "$BASE_IMAGE" "${BASE_PACKAGES[@]}"
+  prepare_rootfs_image "base root file system" "$TESTENV_BASE_IMAGE" "${BASE_PACKAGES[@]}"
+  name_base_image
 }

@@ -4,7 +4,7 @@
 # tool_binary NAME: NAME is a folder of Go files under testenv/.
 tool_binary() {
   printf '%s/tools/%s-%s\n' "$KINDNET_CACHE" "$1" \
-    "$(recipe_hash "$(kubernetes_dir)" "$TESTENV_DIR/$1")"
+    "$(recipe_hash "$(basename "$(kubernetes_dir)")" "$TESTENV_DIR/$1")"
 }
 
 build_tool() {

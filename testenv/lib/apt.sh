@@ -47,6 +47,7 @@ private_apt() {
     -o Dir::Etc::Preferences=/dev/null \
     -o Dir::Etc::PreferencesParts=/dev/null \
     -o Dir::State::Lists="$dir/lists" \
+    -o Dir::State::Status=/dev/null \
     -o Dir::Cache="$dir/cache" \
     -o APT::Sandbox::User=root \
     -o APT::Default-Release="" \
