@@ -4,6 +4,8 @@
 //! The tests drive the real `kindnetctl` from the outside, as a user would, and look into nodes
 //! with `docker exec`.
 
+#![allow(clippy::print_stderr, reason = "a test tells what it measured")]
+
 pub mod cluster;
 pub mod command;
 pub mod poll;
