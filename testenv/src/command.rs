@@ -1,7 +1,7 @@
 //! Running programs: always with a deadline, always with the output at hand when one fails.
 
 use std::ffi::OsStr;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
