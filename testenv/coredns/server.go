@@ -151,6 +151,7 @@ func (s *server) answer(w dns.ResponseWriter, request *dns.Msg) *dns.Msg {
 	config := s.settings()
 	reply := new(dns.Msg)
 	reply.SetReply(request)
+	reply.RecursionAvailable = true
 	if len(request.Question) != 1 {
 		reply.Rcode = dns.RcodeFormatError
 		return reply
@@ -182,7 +183,6 @@ func (s *server) answer(w dns.ResponseWriter, request *dns.Msg) *dns.Msg {
 // local fills in the answer for a name of the cluster's domain.
 func (s *server) local(z *zone, name string, question dns.Question, reply *dns.Msg) {
 	reply.Authoritative = true
-	reply.RecursionAvailable = true
 	records, exists := z.records[name]
 	if !exists && dns.IsSubDomain("pod."+z.domain, name) {
 		var rr dns.RR

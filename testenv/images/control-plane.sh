@@ -94,31 +94,41 @@ build_kube_proxy() {
   rm -rf "$dir"
 }
 
-# component_step IMAGE RECIPE BUILDER...: BUILDER gets IMAGE and RECIPE first.
-component_step() {
-  local image=$1 recipe=$2 builder=$3
-  shift 3
-  if image_is_current "$image" "$recipe"; then
-    report_step cached "image $image" 0.0
-  else
-    step "image $image" "$builder" "$image" "$recipe" "$@"
-  fi
+# component_recipe IMAGE: the hash its label must carry to be up to date.
+component_recipe() {
+  local kubernetes base
+  kubernetes=$(basename "$(kubernetes_dir)")
+  base=$(rootfs_recipe "${BASE_PACKAGES[@]}")
+  case $1 in
+    */kube-proxy:*) image_recipe "$kubernetes" "$base" "$TESTENV_DIR/images/kube-proxy" ;;
+    */pause:*) image_recipe "$TESTENV_DIR/images/pause.c" ;;
+    */etcd:*) image_recipe "$base" etcd ;;
+    */coredns:*) image_recipe "$(basename "$(tool_binary coredns)")" ;;
+    *) image_recipe "$kubernetes" "$1" ;;
+  esac
+}
+
+# build_component IMAGE RECIPE
+build_component() {
+  local name=${1##*/}
+  name=${name%%:*}
+  case $name in
+    kube-proxy) build_kube_proxy "$1" "$2" ;;
+    pause) build_pause "$1" "$2" ;;
+    etcd) build_etcd "$1" "$2" ;;
+    coredns) import_static "$1" "$2" "$(tool_binary coredns)" /coredns ;;
+    *) import_static "$1" "$2" "$(kubernetes_dir)/bin/$name" "/usr/local/bin/$name" ;;
+  esac
 }
 
 prepare_control_plane_images() {
-  local component base kubernetes
-  kubernetes=$(basename "$(kubernetes_dir)")
-  base=$(docker_image_label "$TESTENV_BASE_IMAGE" "$RECIPE_LABEL")
-  for component in "${SCRATCH_COMPONENTS[@]}"; do
-    component_step "$(component_image "$component:$KUBERNETES_VERSION")" \
-      "$(image_recipe "$kubernetes" "$component")" import_static \
-      "$(kubernetes_dir)/bin/$component" "/usr/local/bin/$component"
+  local image recipe
+  for image in $(control_plane_images); do
+    recipe=$(component_recipe "$image")
+    if image_is_current "$image" "$recipe"; then
+      report_step cached "image $image" 0.0
+    else
+      step "image $image" build_component "$image" "$recipe"
+    fi
   done
-  component_step "$(component_image "kube-proxy:$KUBERNETES_VERSION")" \
-    "$(image_recipe "$kubernetes" "$base" "$TESTENV_DIR/images/kube-proxy")" build_kube_proxy
-  component_step "$(component_image "pause:$PAUSE_TAG")" \
-    "$(image_recipe "$TESTENV_DIR/images/pause.c")" build_pause
-  component_step "$(component_image "etcd:$ETCD_TAG")" "$(image_recipe "$base" etcd)" build_etcd
-  component_step "$(component_image "coredns:$COREDNS_TAG")" \
-    "$(image_recipe "$(tool_binary coredns)")" import_static "$(tool_binary coredns)" /coredns
 }

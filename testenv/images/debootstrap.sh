@@ -7,11 +7,12 @@ NODE_PACKAGES=(systemd systemd-sysv dbus bash ca-certificates conntrack containe
 
 BASE_PACKAGES=(iptables nftables conntrack kmod iproute2 ca-certificates)
 
-# rootfs_archive PACKAGE...: where the archive for that list of packages is kept.
-rootfs_archive() {
-  printf '%s/rootfs/%s-%s.tar.gz\n' "$KINDNET_CACHE" "$DEBIAN_SUITE" \
-    "$(recipe_hash "$TESTENV_DIR/images/debootstrap.sh" "$@")"
+# rootfs_recipe PACKAGE...: names the archive for that list of packages.
+rootfs_recipe() {
+  printf '%s-%s\n' "$DEBIAN_SUITE" "$(recipe_hash "$TESTENV_DIR/images/debootstrap.sh" "$@")"
 }
+
+rootfs_archive() { printf '%s/rootfs/%s.tar.gz\n' "$KINDNET_CACHE" "$(rootfs_recipe "$@")"; }
 
 build_rootfs() {
   local archive dir mirror packages
@@ -34,27 +35,25 @@ build_rootfs() {
   mv "$archive.tmp" "$archive"
 }
 
-# rootfs_image IMAGE COMMAND PACKAGE...: import the archive under that name.
+# rootfs_image IMAGE PACKAGE...: import the archive under that name.
 rootfs_image() {
-  local image=$1 command=$2 archive
-  shift 2
-  archive=$(rootfs_archive "$@")
-  docker import --change "LABEL $RECIPE_LABEL=$(basename "$archive" .tar.gz)" \
+  local image=$1
+  shift
+  docker import --change "LABEL $RECIPE_LABEL=$(rootfs_recipe "$@")" \
     --change "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
-    --change "CMD [\"$command\"]" "$archive" "$image"
+    --change 'CMD ["bash"]' "$(rootfs_archive "$@")" "$image"
 }
 
 # prepare_rootfs_image TITLE IMAGE PACKAGE...
 prepare_rootfs_image() {
-  local title=$1 image=$2 archive
+  local title=$1 image=$2
   shift 2
-  archive=$(rootfs_archive "$@")
-  if image_is_current "$image" "$(basename "$archive" .tar.gz)"; then
+  if image_is_current "$image" "$(rootfs_recipe "$@")"; then
     report_step cached "$title" 0.0
     return 0
   fi
-  cached_step "$title: debootstrap" "$archive" build_rootfs "$@"
-  step "$title: import" rootfs_image "$image" bash "$@"
+  cached_step "$title: debootstrap" "$(rootfs_archive "$@")" build_rootfs "$@"
+  step "$title: import" rootfs_image "$image" "$@"
 }
 
 NODE_BASE_IMAGE=kindnet/node-base:$DEBIAN_SUITE

@@ -4,12 +4,12 @@
 NODE_BUILDER=kindnet-node-image-build
 
 node_recipe() {
-  local image ids=()
-  for image in "$NODE_BASE_IMAGE" $(control_plane_images); do
-    ids+=("$(docker_image_label "$image" "$RECIPE_LABEL")")
+  local image recipes=()
+  for image in $(control_plane_images); do
+    recipes+=("$(component_recipe "$image")")
   done
   recipe_hash "$TESTENV_DIR/node-image" "$(basename "$(kubernetes_dir)")" \
-    "$(basename "$(tool_binary crictl)")" "${ids[@]}"
+    "$(basename "$(tool_binary crictl)")" "$(rootfs_recipe "${NODE_PACKAGES[@]}")" "${recipes[@]}"
 }
 
 # The layer with our files and the Kubernetes binaries.
