@@ -1,0 +1,61 @@
+//! A client for the API server at whichever of its addresses answers.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http::{HeaderValue, Uri, header::USER_AGENT};
+use kindnet_api::names;
+use kube::{Client, Config};
+
+/// How long one address may take to answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Names us in the audit log.
+const AGENT_HEADER: &str = concat!("kindnet-controller/", env!("CARGO_PKG_VERSION"));
+
+/// Tries the explicit endpoint, then the cluster's own Service address; the first that answers wins.
+/// Both are verified against the cluster's CA. Outside a cluster the kubeconfig counts.
+///
+/// # Errors
+/// No credentials, or neither address answers.
+pub async fn connect(endpoint: Option<&Uri>) -> anyhow::Result<Client> {
+    let base = base_config().await?;
+    let mut last = None;
+    for url in endpoint.into_iter().chain([&base.cluster_url]) {
+        let mut config = base.clone();
+        config.cluster_url.clone_from(url);
+        match probe(config).await {
+            Ok((client, version)) => {
+                tracing::info!(%url, version, "API server found");
+                return Ok(client);
+            }
+            Err(error) => {
+                tracing::warn!(%url, error = format!("{error:#}"), "API server does not answer");
+                last = Some(error);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| anyhow::anyhow!("no address to try")))
+}
+
+async fn base_config() -> anyhow::Result<Config> {
+    let mut config = if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        Config::incluster().context("read the ServiceAccount")?
+    } else {
+        Config::infer().await.context("read the kubeconfig")?
+    };
+    config.connect_timeout = Some(PROBE_TIMEOUT);
+    config
+        .headers
+        .push((USER_AGENT, HeaderValue::from_static(AGENT_HEADER)));
+    Ok(config)
+}
+
+async fn probe(config: Config) -> anyhow::Result<(Client, String)> {
+    let client = Client::try_from(config)
+        .with_context(|| format!("make a client for {}", names::CONTROLLER_NAME))?;
+    let version = tokio::time::timeout(PROBE_TIMEOUT, client.apiserver_version())
+        .await
+        .context("no answer in time")??;
+    Ok((client, version.git_version))
+}
