@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,8 +19,18 @@ const POLL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct FolderWatch {
     dir: PathBuf,
-    inotify: Option<AsyncFd<Inotify>>,
+    inotify: Option<AsyncFd<Fd>>,
     complained: bool,
+}
+
+/// [`AsyncFd`] asks for more than [`Inotify`] offers.
+#[derive(Debug)]
+struct Fd(Inotify);
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
 }
 
 impl FolderWatch {
@@ -49,7 +60,12 @@ impl FolderWatch {
         }
     }
 
-    fn open(&self) -> io::Result<AsyncFd<Inotify>> {
+    #[allow(
+        deprecated,
+        reason = "its successor is unsafe; what it asks for holds here: Fd owns its descriptor and \
+                  never returns another"
+    )]
+    fn open(&self) -> io::Result<AsyncFd<Fd>> {
         fs::create_dir_all(&self.dir)?;
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         inotify.add_watch(
@@ -62,7 +78,7 @@ impl FolderWatch {
                 | AddWatchFlags::IN_MOVE_SELF
                 | AddWatchFlags::IN_ONLYDIR,
         )?;
-        AsyncFd::register(inotify)
+        AsyncFd::new(Fd(inotify))
     }
 
     /// Waits until the file may have changed. Cancel safe: a missed event is found by the look that
@@ -97,9 +113,9 @@ enum Seen {
     Folder,
 }
 
-async fn concerning(inotify: &AsyncFd<Inotify>) -> io::Result<Seen> {
+async fn concerning(inotify: &AsyncFd<Fd>) -> io::Result<Seen> {
     let mut ready = inotify.readable().await?;
-    let events = match inotify.get_ref().read_events() {
+    let events = match inotify.get_ref().0.read_events() {
         Ok(events) => events,
         Err(Errno::EAGAIN) => {
             ready.clear_ready();
