@@ -56,6 +56,26 @@ async fn probe(config: Config) -> anyhow::Result<(Client, String)> {
         .with_context(|| format!("make a client for {}", names::CONTROLLER_NAME))?;
     let version = tokio::time::timeout(PROBE_TIMEOUT, client.apiserver_version())
         .await
-        .context("no answer in time")??;
+        .context("no answer in time")?
+        .map_err(|error| anyhow::anyhow!(explain(&error)))?;
     Ok((client, version.git_version))
+}
+
+/// An error of the client in few words: its own text repeats the API server's whole answer.
+pub fn explain(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => {
+            let mut text = other.to_string();
+            let mut cause = std::error::Error::source(other);
+            while let Some(error) = cause {
+                let more = error.to_string();
+                if !text.contains(&more) {
+                    text = format!("{text}: {more}");
+                }
+                cause = error.source();
+            }
+            text
+        }
+    }
 }

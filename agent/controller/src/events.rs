@@ -10,6 +10,8 @@ use kindnet_api::{Configuration, names};
 use kube::api::PostParams;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 
+use crate::connect::explain;
+
 /// The API server refuses longer notes (in bytes).
 const NOTE_LIMIT: usize = 1000;
 
@@ -50,7 +52,8 @@ pub async fn publish(client: &Client, identity: &str, about: &Configuration, not
     let api = Api::<Event>::namespaced(client.clone(), &namespace);
     let event = event(identity, about, notice, Timestamp::now());
     if let Err(error) = api.create(&PostParams::default(), &event).await {
-        tracing::warn!(reason = notice.reason, %error, "event not published");
+        let error = explain(&error);
+        tracing::warn!(reason = notice.reason, error, "event not published");
     }
 }
 

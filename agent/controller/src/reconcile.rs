@@ -12,6 +12,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
+use crate::connect::explain;
 use crate::daemonset::daemonset;
 use crate::events::{Notice, publish};
 use crate::metrics::Metrics;
@@ -109,7 +110,10 @@ pub fn on_error(_: Arc<Configuration>, error: &Error, context: Arc<Context>) -> 
     let wait = BACKOFF_FIRST
         .saturating_mul(1 << failures.saturating_sub(1).min(16))
         .min(BACKOFF_LIMIT);
-    let cause = std::error::Error::source(error).map(ToString::to_string);
+    let cause = match error {
+        Error::Api { source, .. } => Some(explain(source)),
+        _ => None,
+    };
     tracing::warn!(%error, cause, retry_in = ?wait, "reconciliation failed");
     Action::requeue(wait)
 }

@@ -168,7 +168,7 @@ fn applied(counts: Counts, old: &ConfigurationStatus, now: Timestamp) -> Conditi
         return Conditions {
             ready: line(true, "AgentsReady", agents(counts)),
             progressing: line(false, "RolledOut", updated(counts)),
-            degraded: line(false, "AsExpected", ""),
+            degraded: as_expected(),
         };
     }
     let ready = counts.current && counts.desired > 0 && counts.ready >= counts.desired;
@@ -193,9 +193,14 @@ fn applied(counts: Counts, old: &ConfigurationStatus, now: Timestamp) -> Conditi
                 ),
             )
         } else {
-            line(false, "AsExpected", "")
+            as_expected()
         },
     }
+}
+
+/// A message is required by the schema, and an empty one would be left out when it is sent.
+fn as_expected() -> Line {
+    line(false, "AsExpected", "nothing is wrong")
 }
 
 const fn ready_reason(ready: bool) -> &'static str {

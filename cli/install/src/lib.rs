@@ -9,12 +9,19 @@
 //!
 //! [`install`] does 2 and 3. [`uninstall`] removes every object and every trace in the kernels.
 
+mod apply;
 mod client;
+mod conflict;
+mod diagnose;
+mod error;
 mod install;
+mod manifests;
 mod uninstall;
 mod wait;
+mod watch;
 
+pub use apply::{AppliedObject, ApplyOptions, apply_objects, apply_yaml};
 pub use client::{ConnectOptions, Kubeconfig, connect};
-pub use install::{Applied, InstallOptions, Summary, apply, install};
+pub use install::{Applied, InstallOptions, Summary, apply, install, render};
 pub use uninstall::{UninstallOptions, UninstallSummary, uninstall};
 pub use wait::{Readiness, wait_ready};

@@ -2,10 +2,32 @@
 
 use std::time::Duration;
 
-use kindnet_ui::{Ui, UserError};
-use kube::Client;
+use futures_util::stream::select_all;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kindnet_api::{Configuration, names};
+use kindnet_ui::{Child, Ui, UserError};
+use kube::api::{DeleteParams, ListParams};
+use kube::core::DynamicObject;
+use kube::runtime::watcher;
+use kube::{Api, Client, CustomResourceExt as _, ResourceExt};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::apply::{ApplyOptions, Deleted, apply_objects, delete_objects, retry};
+use crate::watch::{follow, listed, until};
+use crate::{diagnose, manifests};
+
+const AGENT_PODS: &str = "app.kubernetes.io/name=kindnetd";
+const CONTROLLER_PODS: &str = "app.kubernetes.io/name=kindnet-controller";
+const CLEANER_PODS: &str = "app.kubernetes.io/name=kindnet-uninstall";
+
+/// How long requests are repeated while the API server does not answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How to uninstall.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +70,312 @@ pub async fn uninstall(
     ui: &Ui,
     cancel: &CancellationToken,
 ) -> Result<UninstallSummary, UserError> {
-    let _ = (client, options, ui, cancel);
-    Err(UserError::failure("nothing removed"))
+    let run = Run {
+        client: client.clone(),
+        options,
+    };
+    cancel
+        .run_until_cancelled(run.all(ui))
+        .await
+        .unwrap_or_else(|| {
+            Err(UserError::interrupted()
+                .hint("kindnet is removed in part; run the same command again to finish"))
+        })
+}
+
+struct Run<'a> {
+    client: Client,
+    options: &'a UninstallOptions,
+}
+
+impl Run<'_> {
+    async fn all(&self, ui: &Ui) -> Result<UninstallSummary, UserError> {
+        let mut summary = UninstallSummary::default();
+        let step = ui.step("Removing kindnet");
+        step.message("looking at the cluster");
+        let image = self.image().await?;
+
+        if let Some(image) = &image {
+            // The controller first, or it would make the agents again.
+            let child = step.child("controller");
+            self.stop::<Deployment>(names::CONTROLLER_NAME, CONTROLLER_PODS, &mut summary)
+                .await?;
+            child.done();
+            let child = step.child("agents");
+            self.delete_configurations(&mut summary).await?;
+            self.stop::<DaemonSet>(names::AGENT_NAME, AGENT_PODS, &mut summary)
+                .await?;
+            child.done();
+            let child = step.child("nodes");
+            self.clean_nodes(image, child, ui, &mut summary).await?;
+        }
+        let child = step.child("objects");
+        self.delete_rest(&mut summary).await?;
+        child.done_with(format!("{} removed", summary.removed.len()));
+        if summary.removed.is_empty() {
+            step.done_with("it was not installed");
+        } else {
+            step.done();
+        }
+        Ok(summary)
+    }
+
+    /// Image that knows how to clean up. `None` when nothing of kindnet runs or is meant to run, so
+    /// that no node can need cleaning.
+    async fn image(&self) -> Result<Option<String>, UserError> {
+        let configuration = self
+            .get::<Configuration>(names::CONFIGURATION_NAME)
+            .await?
+            .map(|configuration| configuration.spec.kindnetd_image);
+        let daemonset = |name: &'static str| async move {
+            let found = self.get::<DaemonSet>(name).await?;
+            Ok::<_, UserError>(found.and_then(|d| d.spec?.template.spec?.containers.pop()?.image))
+        };
+        let deployment = self
+            .get::<Deployment>(names::CONTROLLER_NAME)
+            .await?
+            .and_then(|d| d.spec?.template.spec?.containers.pop()?.image);
+        // What ran last on the nodes comes first: it is there, and it knows what it made.
+        let found = daemonset(names::AGENT_NAME)
+            .await?
+            .or(daemonset(manifests::UNINSTALL_NAME).await?)
+            .or(configuration)
+            .or(deployment);
+        Ok(found.and_then(|found| self.options.image.clone().or(Some(found))))
+    }
+
+    async fn get<K>(&self, name: &str) -> Result<Option<K>, UserError>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), names::NAMESPACE);
+        let what = format!("read {}/{name}", K::kind(&K::DynamicType::default()));
+        retry(deadline(PATIENCE), &what, || api.get_opt(name)).await
+    }
+
+    /// Deletes a workload and waits until its last pod is gone.
+    async fn stop<K>(
+        &self,
+        name: &str,
+        selector: &str,
+        summary: &mut UninstallSummary,
+    ) -> Result<(), UserError>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let api = Api::<K>::namespaced(self.client.clone(), names::NAMESPACE);
+        let kind = K::kind(&K::DynamicType::default()).into_owned();
+        self.delete(&api, &format!("{kind}/{name}"), name, summary)
+            .await?;
+        let (pods, changes) = follow(
+            Api::<Pod>::namespaced(self.client.clone(), names::NAMESPACE),
+            watcher::Config::default().labels(selector),
+        );
+        let silent = self.silent_nodes().await?;
+        // The kubelet of a node that does not answer cannot say that a pod has ended.
+        let gone = || {
+            listed(&pods)?
+                .iter()
+                .all(|pod| {
+                    let node = pod.spec.as_ref().and_then(|s| s.node_name.as_ref());
+                    node.is_some_and(|node| silent.contains(node))
+                })
+                .then_some(())
+        };
+        let result = until(changes, self.options.timeout, gone).await;
+        result.map_err(|_| {
+            UserError::failure(format!("the pods of {kind}/{name} do not end")).hint(format!(
+                "see why: kubectl -n kube-system describe pods -l {selector}"
+            ))
+        })
+    }
+
+    async fn delete_configurations(&self, summary: &mut UninstallSummary) -> Result<(), UserError> {
+        let api = Api::<Configuration>::namespaced(self.client.clone(), names::NAMESPACE);
+        let name = names::CONFIGURATION_NAME;
+        self.delete(&api, &format!("Configuration/{name}"), name, summary)
+            .await
+    }
+
+    async fn delete<K>(
+        &self,
+        api: &Api<K>,
+        title: &str,
+        name: &str,
+        summary: &mut UninstallSummary,
+    ) -> Result<(), UserError>
+    where
+        K: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let what = format!("delete {title}");
+        let deleted = retry(deadline(PATIENCE), &what, || async {
+            match api.delete(name, &DeleteParams::background()).await {
+                Ok(_) => Ok(true),
+                Err(error) if crate::error::is_status(&error, 404) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await?;
+        if deleted {
+            summary.removed.push(title.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Names of the nodes whose kubelet does not report.
+    async fn silent_nodes(&self) -> Result<Vec<String>, UserError> {
+        let api = Api::<Node>::all(self.client.clone());
+        let all = ListParams::default();
+        let nodes = retry(deadline(PATIENCE), "list the nodes", || api.list(&all)).await?;
+        Ok(silent(nodes.iter()))
+    }
+
+    /// Runs the cleaner on every node that answers.
+    async fn clean_nodes(
+        &self,
+        image: &str,
+        child: Child,
+        ui: &Ui,
+        summary: &mut UninstallSummary,
+    ) -> Result<(), UserError> {
+        let cleaner = manifests::uninstall(image)?;
+        apply_objects(&self.client, vec![cleaner], &ApplyOptions::default()).await?;
+        let (daemonsets, daemonset_changes) = follow(
+            Api::<DaemonSet>::namespaced(self.client.clone(), names::NAMESPACE),
+            watcher::Config::default()
+                .fields(&format!("metadata.name={}", manifests::UNINSTALL_NAME)),
+        );
+        let (pods, pod_changes) = follow(
+            Api::<Pod>::namespaced(self.client.clone(), names::NAMESPACE),
+            watcher::Config::default().labels(CLEANER_PODS),
+        );
+        let (nodes, node_changes) = follow(
+            Api::<Node>::all(self.client.clone()),
+            watcher::Config::default(),
+        );
+        let changes = select_all([daemonset_changes, pod_changes, node_changes]);
+        let cleaned = until(changes, self.options.timeout, || {
+            let nodes = listed(&nodes)?;
+            let silent = silent(nodes.iter().map(AsRef::as_ref));
+            let daemonset = listed(&daemonsets)?.pop()?;
+            let status = daemonset.status.clone()?;
+            if status.observed_generation < daemonset.metadata.generation {
+                return None;
+            }
+            let pods = listed(&pods)?;
+            let clean = pods.iter().filter(|pod| is_clean(pod)).count();
+            let wanted = usize::try_from(status.desired_number_scheduled).unwrap_or(0);
+            child.message(format!("{clean} of {wanted} clean"));
+            (clean + silent.len() >= wanted).then_some((clean, silent))
+        })
+        .await;
+        let Ok((clean, silent)) = cleaned else {
+            let why = diagnose::pods(&self.client, CLEANER_PODS).await;
+            return Err(UserError::failure(format!(
+                "not every node was cleaned within {} s{why}",
+                self.options.timeout.as_secs()
+            ))
+            .hint(
+                "run the same command again; --image names another image where this one cannot \
+                 be pulled",
+            ));
+        };
+        child.done_with(format!("{clean} clean"));
+        if !silent.is_empty() {
+            ui.warn(format!(
+                "these nodes do not answer and keep what is on them until they restart: {}",
+                silent.join(", ")
+            ));
+        }
+        summary.nodes_cleaned = clean;
+        summary.nodes_skipped = silent;
+        self.stop::<DaemonSet>(manifests::UNINSTALL_NAME, CLEANER_PODS, summary)
+            .await
+    }
+
+    /// Everything that is left, in the opposite order of its making.
+    async fn delete_rest(&self, summary: &mut UninstallSummary) -> Result<(), UserError> {
+        let leases = Api::<Lease>::namespaced(self.client.clone(), names::NAMESPACE);
+        let name = names::CONTROLLER_NAME;
+        self.delete(&leases, &format!("Lease/{name}"), name, summary)
+            .await?;
+        let mut objects: Vec<DynamicObject> = manifests::install(names::DEFAULT_IMAGE, "")?;
+        objects.reverse();
+        let deleted = delete_objects(&self.client, &objects, deadline(PATIENCE)).await?;
+        summary
+            .removed
+            .extend(deleted.into_iter().map(|Deleted(name)| name));
+        let (crds, changes) = follow(
+            Api::<CustomResourceDefinition>::all(self.client.clone()),
+            watcher::Config::default()
+                .fields(&format!("metadata.name={}", Configuration::crd_name())),
+        );
+        let gone = until(changes, self.options.timeout, || {
+            listed(&crds)?.is_empty().then_some(())
+        });
+        gone.await.map_err(|_| {
+            UserError::failure("the CRD is not removed")
+                .hint("a Configuration with a finalizer holds it: kubectl get configurations.kindnet.io -A")
+        })
+    }
+}
+
+fn deadline(patience: Duration) -> Instant {
+    Instant::now() + patience
+}
+
+/// Nodes whose Ready condition is Unknown: the control plane has not heard of them for a while.
+fn silent<'a>(nodes: impl Iterator<Item = &'a Node>) -> Vec<String> {
+    nodes
+        .filter(|node| diagnose::ready_condition(node).is_some_and(|c| c.0 == "Unknown"))
+        .map(ResourceExt::name_any)
+        .collect()
+}
+
+/// The init container, which cleans, has ended well.
+fn is_clean(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions
+            .into_iter()
+            .flatten()
+            .any(|c| c.type_ == "Initialized" && c.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_nodes_that_do_not_answer_are_skipped() {
+        let node = |name: &str, ready: &str| -> Node {
+            serde_json::from_value(json!({
+                "metadata": { "name": name },
+                "status": { "conditions": [{ "type": "Ready", "status": ready }] },
+            }))
+            .unwrap()
+        };
+        let nodes = [node("a", "True"), node("b", "False"), node("c", "Unknown")];
+        assert_eq!(silent(nodes.iter()), ["c"]);
+    }
+
+    #[test]
+    fn a_node_is_clean_once_the_init_container_has_ended() {
+        let pod = |initialized: &str| -> Pod {
+            serde_json::from_value(json!({ "metadata": {}, "status": { "conditions": [
+                { "type": "Initialized", "status": initialized } ] } }))
+            .unwrap()
+        };
+        assert!(is_clean(&pod("True")));
+        assert!(!is_clean(&pod("False")));
+    }
 }

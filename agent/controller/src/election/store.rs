@@ -10,6 +10,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 use super::decision::Record;
+use crate::connect::explain;
 
 /// Why a Lease could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +22,7 @@ pub enum StoreError {
     #[error("the API server did not answer in time")]
     Timeout,
     /// The API server refused, or could not be reached.
-    #[error(transparent)]
+    #[error("{}", explain(.0))]
     Api(#[from] kube::Error),
 }
 

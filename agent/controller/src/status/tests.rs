@@ -63,6 +63,8 @@ fn applied_outcomes(#[case] numbers: [i32; 5], #[case] expected: &str) {
     );
     assert_eq!(summary(&status), expected);
     assert_eq!(status.observed_generation, Some(7));
+    // The schema requires a message, and an empty one is not sent at all.
+    assert!(status.conditions.iter().all(|c| !c.message.is_empty()));
     assert_eq!(
         [
             status.desired_nodes,
