@@ -27,7 +27,7 @@ build_rootfs() {
   rm -rf "$dir"/var/cache/apt/archives/*.deb "$dir"/var/lib/apt/lists/* \
     "$dir"/usr/share/{doc,man,info,locale,lintian}/* "$dir"/var/log/*.log
   # The device nodes are the container runtime's business.
-  rm -rf "$dir/dev" && mkdir "$dir/dev"
+  rm -rf "${dir:?}/dev" && mkdir "$dir/dev"
   : >"$dir/etc/machine-id"
   rm -f "$dir/etc/hostname" "$dir/etc/resolv.conf"
   tar -C "$dir" --numeric-owner -cf - . | gzip -1 >"$archive.tmp"

@@ -28,11 +28,11 @@ build_kubernetes() {
   tree=$gopath/src/k8s.io/kubernetes
   mkdir -p "$gopath/src/k8s.io" "$dir.tmp/source" "$dir.tmp/bin"
 
-  cd "$dir.tmp/source"
+  cd "$dir.tmp/source" || exit
   fetch_source "$DEBIAN_SUITE" kubernetes "$KUBERNETES_SOURCE_VERSION"
   mv kubernetes-*/ "$tree"
   rm -rf "$dir.tmp/source"
-  cd "$tree"
+  cd "$tree" || exit
 
   # The vendored reflect2 relies on runtime internals that Go 1.18 changed.
   rm -rf vendor/github.com/modern-go/reflect2

@@ -29,6 +29,7 @@ packages_installed() {
 
 # The archive the system itself installs from.
 debian_mirror() {
+  # shellcheck disable=SC2016  # apt's own placeholders
   apt-get indextargets --format '$(REPO_URI) $(CODENAME)' |
     awk -v suite="$DEBIAN_SUITE" '$2 == suite { print $1; exit }'
 }

@@ -7,7 +7,7 @@ LOG_DIR=$KINDNET_CACHE/logs
 export KINDNET_CACHE
 mkdir -p "$LOG_DIR"
 
-# shellcheck source=../versions.env
+# shellcheck source-path=SCRIPTDIR source=../versions.env
 source "$TESTENV_DIR/versions.env"
 
 say() { printf '%s\n' "$*"; }
@@ -43,7 +43,7 @@ step() {
     printf 'error: %s failed (exit %d), full log: %s\n' "$title" "$rc" "$log" >&2
     return "$rc"
   fi
-  report_step done "$title" "$(elapsed_since "$started")"
+  report_step "done" "$title" "$(elapsed_since "$started")"
 }
 
 # cached_step TITLE MARKER COMMAND...: a step that is skipped while MARKER exists.

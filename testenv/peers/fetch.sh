@@ -13,11 +13,12 @@ fetch_peer() {
   local dir=$1 package=$2 version=$3 debs=$1/debs
   mkdir -p "$debs" "$dir/tree"
   (
-    cd "$debs"
+    cd "$debs" || exit
     if [[ -z $version ]] || ! retry 2 private_apt "$PEERS_SUITE" apt-get download "$package=$version"; then
       [[ -z $version ]] || say "$PEERS_SUITE no longer has $package $version, taking its present version"
       retry 3 private_apt "$PEERS_SUITE" apt-get download "$package"
     fi
+    # shellcheck disable=SC2016  # dpkg's own placeholders
     dpkg-deb -W --showformat '${Package} ${Version}\n' "$package"_*.deb >>"$dir/VERSIONS"
   )
   dpkg -x "$debs/$package"_*.deb "$dir/tree"

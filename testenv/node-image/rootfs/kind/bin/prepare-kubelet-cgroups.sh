@@ -11,6 +11,7 @@ if [ "$(stat -f -c %T "$root")" = cgroup2fs ]; then
   }
   for folder in "$root" "$root/kubelet" "$root/kubelet.slice"; do
     mkdir -p "$folder"
+    # shellcheck disable=SC2013  # one line of words
     for controller in $(cat "$folder/cgroup.controllers"); do
       echo "+$controller" >"$folder/cgroup.subtree_control" || true
     done
