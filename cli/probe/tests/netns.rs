@@ -1,6 +1,8 @@
 //! The probe across network namespaces: client - router - server, over veth pairs whose MTU the
 //! tests choose. Everything lives in namespaces made here and goes with them.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};

@@ -1,10 +1,31 @@
 //! The shortest proof that pods talk, at the end of `kindnetctl up`.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
+use futures_util::future::{join_all, try_join_all};
+use k8s_openapi::api::core::v1::Node;
+use kindnet_api::node::NodeInfo;
+use kindnet_probe::wire::Action;
 use kindnet_ui::UserError;
-use kube::Client;
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
+
+use crate::catalogue::{CHECKS, Kind, Spec, Traffic};
+use crate::cluster::Cluster;
+use crate::evaluate::{Answers, evaluate};
+use crate::exec::{self, Patience};
+use crate::objects::Shape;
+use crate::plan::{Expect, Instance, Key, Plan, Target, Use, Work, action, pod_name};
+use crate::pods;
+use crate::report::{Check, Outcome};
+use crate::session;
+use crate::topology::{PodState, Role, Services, Source, TestNode, Topology};
+
+/// Probes give up after so long even where the deadline is further away.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Options of [`quick`].
 #[derive(Debug, Clone)]
@@ -30,7 +51,235 @@ pub async fn quick(
     options: QuickOptions,
     cancel: CancellationToken,
 ) -> Result<(), UserError> {
-    let _ = (client, options, cancel);
-    std::future::ready(()).await;
-    Ok(())
+    let shape = Shape {
+        host_port: None,
+        ..session::shape(&options.image)
+    };
+    let result = tokio::select! {
+        () = cancel.cancelled() => Err(UserError::interrupted()),
+        result = tokio::time::timeout(options.timeout, prove(&client, &options, &shape)) => {
+            result.unwrap_or_else(|_| Err(UserError::failure(format!(
+                "pods were not shown to reach each other within {} s",
+                options.timeout.as_secs()
+            ))))
+        }
+    };
+    session::remove(&client, &shape.namespace, None).await;
+    result.map_err(|error| match error.hint_text() {
+        Some(_) => error,
+        None => error.hint("`kindnetctl verify` shows what works and what does not"),
+    })
+}
+
+async fn prove(client: &Client, options: &QuickOptions, shape: &Shape) -> Result<(), UserError> {
+    let began = Instant::now();
+    pods::create_namespace(client, shape).await?;
+    let wanted: Vec<(Source, String)> = (0..)
+        .zip(&options.nodes)
+        .map(|(node, name)| (server(node), name.clone()))
+        .collect();
+    let nodes = Api::<Node>::all(client.clone());
+    let create = try_join_all(wanted.iter().map(async |(source, name)| {
+        let appeared = |node: Option<&Node>| node.is_some();
+        await_condition(nodes.clone(), name, appeared)
+            .await
+            .map_err(|e| UserError::failure(format!("node {name} does not appear")).source(e))?;
+        pods::create_pod(client, shape, *source, name).await
+    }));
+    create.await?;
+    let left = options.timeout.saturating_sub(began.elapsed());
+    let states = pods::wait(client, &shape.namespace, &wanted, left, |_, _| ()).await?;
+
+    let cluster = Cluster::read(client, Some(&options.image)).await?;
+    let families = cluster.families();
+    let dual = families.len() > 1;
+    let services = pods::create_services(client, shape, &families, dual).await?;
+    let topology = topology(client, options, shape, &states, services, &cluster).await?;
+    let plan = plan(&topology);
+    let left = options.timeout.saturating_sub(began.elapsed());
+    let answers = ask(client, &topology, &plan, Patience::new(left.min(PATIENCE))).await;
+    let checks = evaluate(&topology, &plan, &answers)
+        .into_iter()
+        .map(crate::evaluate::Evaluated::into_check);
+    match complaints(checks) {
+        None => Ok(()),
+        Some(text) => {
+            Err(UserError::failure("the pods of the cluster do not reach each other").source(text))
+        }
+    }
+}
+
+fn server(node: usize) -> Source {
+    Source {
+        node,
+        role: Role::Server,
+    }
+}
+
+async fn topology(
+    client: &Client,
+    options: &QuickOptions,
+    shape: &Shape,
+    states: &BTreeMap<Source, PodState>,
+    services: Vec<Services>,
+    cluster: &Cluster,
+) -> Result<Topology, UserError> {
+    let api = Api::<Node>::all(client.clone());
+    let infos = join_all(options.nodes.iter().map(|name| api.get(name))).await;
+    let mut nodes = Vec::new();
+    for (position, info) in infos.into_iter().enumerate() {
+        let node = info.map_err(|e| UserError::failure("a node is gone").source(e))?;
+        let info = NodeInfo::from_node(&node);
+        nodes.push(TestNode {
+            name: info.name,
+            addresses: info.addresses,
+            pod_cidrs: info.pod_cidrs,
+            chosen: true,
+            client: PodState::Absent,
+            server: states
+                .get(&server(position))
+                .cloned()
+                .unwrap_or(PodState::Absent),
+            host: PodState::Absent,
+        });
+    }
+    Ok(Topology {
+        namespace: shape.namespace.clone(),
+        families: cluster.families(),
+        nodes,
+        services,
+        pod_port: shape.pod_port,
+        host_network_port: shape.host_network_port,
+        host_port: 0,
+        // A name server that is still starting is waited for by the probes themselves.
+        no_dns: None,
+        kubernetes: cluster.kubernetes.clone(),
+        outside: Err(String::new()),
+        not_kindnet: cluster.not_kindnet.clone(),
+    })
+}
+
+fn spec(kind: Kind) -> &'static Spec {
+    CHECKS
+        .iter()
+        .find(|c| c.kind == kind)
+        .expect("every kind has a check")
+}
+
+/// One pod per node is both ends here: half the pods, half the time.
+fn plan(topology: &Topology) -> Plan {
+    let mut instances = Vec::new();
+    let across = topology.nodes.len() > 1;
+    for family in &topology.families {
+        instances.push(Instance {
+            spec: spec(Kind::PodStart),
+            family: Some(*family),
+            work: Work::Pods,
+        });
+        let mut add = |kind: Kind, uses: Vec<Use>| {
+            instances.push(Instance {
+                spec: spec(kind),
+                family: Some(*family),
+                work: Work::Probes(uses),
+            });
+        };
+        let all = || 0..topology.nodes.len();
+        let pairs: Vec<(usize, usize)> = all()
+            .flat_map(|a| all().map(move |b| (a, b)))
+            .filter(|(a, b)| a != b || !across)
+            .collect();
+        let pod = |node: usize| topology.nodes[node].server.address(*family);
+        for traffic in [Traffic::Tcp, Traffic::FullMtu] {
+            let uses = pairs.iter().filter_map(|(a, b)| {
+                let to = SocketAddr::new(pod(*b)?, topology.pod_port);
+                Some(usage(
+                    topology,
+                    *a,
+                    action(traffic, to),
+                    Expect {
+                        pods: vec![pod_name(server(*b))],
+                        // The full packet shows the same address.
+                        peer: pod(*a).filter(|_| traffic == Traffic::Tcp),
+                    },
+                    Target::Pod(*b),
+                    &topology.nodes[*b].name,
+                ))
+            });
+            add(Kind::CrossNode(traffic), uses.collect());
+        }
+        let Some(services) = topology.services(*family) else {
+            continue;
+        };
+        let to = SocketAddr::new(services.cluster_ip, topology.pod_port);
+        let from_all = |action: Action, target: Target, to: &str| -> Vec<Use> {
+            all()
+                .map(|a| usage(topology, a, action.clone(), Expect::default(), target, to))
+                .collect()
+        };
+        let cluster_ip = action(Traffic::Tcp, to);
+        add(
+            Kind::ClusterIp(Traffic::Tcp),
+            from_all(cluster_ip, Target::Service, "a ClusterIP"),
+        );
+        let name = format!("{}.{}.svc", services.name, topology.namespace);
+        let lookup = Action::Dns {
+            name: name.clone(),
+            v6: matches!(services.cluster_ip, IpAddr::V6(_)),
+            expect: vec![services.cluster_ip],
+        };
+        add(Kind::DnsService, from_all(lookup, Target::Dns, &name));
+    }
+    Plan { instances }
+}
+
+fn usage(
+    topology: &Topology,
+    from: usize,
+    action: Action,
+    expect: Expect,
+    target: Target,
+    to: &str,
+) -> Use {
+    Use {
+        key: Key {
+            source: server(from),
+            action,
+        },
+        subject: format!("pod on {} to {to}", topology.nodes[from].name),
+        expect,
+        target,
+    }
+}
+
+async fn ask(client: &Client, topology: &Topology, plan: &Plan, patience: Patience) -> Answers {
+    let mut batches: BTreeMap<Source, Vec<Action>> = BTreeMap::new();
+    for instance in &plan.instances {
+        if let Work::Probes(uses) = &instance.work {
+            for usage in uses {
+                let batch = batches.entry(usage.key.source).or_default();
+                batch.push(usage.key.action.clone());
+            }
+        }
+    }
+    exec::ask_all(client, topology, batches, patience).await
+}
+
+/// What failed, in a line or two; none where nothing did.
+fn complaints(checks: impl Iterator<Item = Check>) -> Option<String> {
+    let mut lines = Vec::new();
+    for check in checks {
+        let Outcome::Fail { failures } = &check.outcome else {
+            continue;
+        };
+        let family = check.family.map(|f| f.to_string()).unwrap_or_default();
+        for failure in failures {
+            lines.push(format!("{family}, {}: {}", failure.subject, failure.saw));
+        }
+    }
+    let more = lines.len().saturating_sub(3);
+    lines.truncate(3);
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    (!lines.is_empty()).then(|| lines.join("; "))
 }

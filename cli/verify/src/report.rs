@@ -11,6 +11,10 @@ use serde::Serialize;
 pub struct Report {
     /// Nodes whose pods talked to each other.
     pub nodes: Vec<String>,
+    /// Families that were checked.
+    pub families: Vec<String>,
+    /// Image of the check pods.
+    pub image: String,
     /// The checks.
     pub checks: Vec<Check>,
     /// Duration of the whole run without cleaning up, in seconds.
@@ -34,6 +38,8 @@ impl Report {
 pub struct Check {
     /// Identifier, such as `pod.cross-node.tcp`; stable across releases.
     pub id: String,
+    /// Heading it stands under.
+    pub group: String,
     /// What it is about, for people.
     pub title: String,
     /// Family; none where the check is about both.
@@ -45,6 +51,8 @@ pub struct Check {
     /// The longest of its probes, in seconds.
     #[serde(rename = "durationSecs", serialize_with = "secs")]
     pub duration: Duration,
+    /// Attempts beyond the first of the probe that needed most of them before it succeeded.
+    pub retries: u32,
 }
 
 /// How a check ended.

@@ -1,0 +1,454 @@
+//! Where a packet stopped. Failed checks are looked into hop by hop: [`hops`] lists the probes that
+//! takes, [`explain`] draws conclusions from them and from what the hosts report. Pure.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use kindnet_api::node::Family;
+use kindnet_probe::wire::{Action, HostView, ProblemKind};
+
+use crate::catalogue::{Kind, Traffic};
+use crate::evaluate::{Answers, Evaluated};
+use crate::hosts::route_problem;
+use crate::plan::{Key, Target, action};
+use crate::topology::{Role, Source, Topology};
+
+/// Sizes of packets in bytes that are tried where a full one does not get through: the MTUs of
+/// common tunnels and clouds.
+const SIZES: &[u32] = &[
+    8900, 1500, 1492, 1480, 1476, 1462, 1460, 1450, 1440, 1430, 1420, 1412, 1400, 1380, 1360, 1300,
+    1280,
+];
+
+/// The probes that look into the failures.
+#[must_use]
+pub fn hops(topology: &Topology, evaluated: &[Evaluated]) -> BTreeMap<Source, Vec<Action>> {
+    let mut batches: BTreeMap<Source, Vec<Action>> = BTreeMap::new();
+    for (path, key) in failed(topology, evaluated) {
+        let mut actions = path.hops();
+        if matches!(key.action, Action::DontFragment { .. }) {
+            actions.extend(path.sizes());
+        }
+        for (source, action) in actions {
+            let batch = batches.entry(source).or_default();
+            if !batch.contains(&action) {
+                batch.push(action);
+            }
+        }
+    }
+    for (key, family) in failed_services(evaluated) {
+        let batch = batches.entry(key.source).or_default();
+        for direct in direct(topology, family) {
+            if !batch.contains(&direct) {
+                batch.push(direct);
+            }
+        }
+    }
+    batches
+}
+
+/// Failures of Services: are the pods behind them reached without?
+fn failed_services(evaluated: &[Evaluated]) -> impl Iterator<Item = (&Key, Family)> {
+    evaluated
+        .iter()
+        .filter_map(|check| Some((check, check.instance.family?)))
+        .flat_map(|(check, family)| check.findings.iter().map(move |f| (f, family)))
+        .filter_map(|(finding, family)| match &finding.probe {
+            Some((key, Target::Service, Some(_))) => Some((key, family)),
+            _ => None,
+        })
+}
+
+/// The probes of every server without a Service.
+fn direct(topology: &Topology, family: Family) -> Vec<Action> {
+    topology
+        .chosen()
+        .filter_map(|node| topology.nodes[node].server.address(family))
+        .map(|ip| action(Traffic::Tcp, SocketAddr::new(ip, topology.pod_port)))
+        .collect()
+}
+
+/// Says for each failure where the packet stopped, as far as that can be told.
+pub fn explain(topology: &Topology, evaluated: &mut [Evaluated], answers: &Answers) {
+    for check in evaluated {
+        let Some(family) = check.instance.family else {
+            continue;
+        };
+        let kind = check.instance.spec.kind;
+        for finding in &mut check.findings {
+            let Some((key, target, problem)) = &finding.probe else {
+                continue;
+            };
+            finding.failure.stopped_at = match (path(topology, family, key, *target), problem) {
+                (Some(path), Some(problem)) => Some(Judge { path, answers }.verdict(key, *problem)),
+                (Some(path), None) if kind == Kind::PodSource => Some(format!(
+                    "traffic between pods is masqueraded on {}",
+                    path.a_name()
+                )),
+                (_, None) if kind == Kind::Outside => Some(
+                    "the node does not masquerade what pods send out of the cluster".to_owned(),
+                ),
+                (None, Some(problem)) => elsewhere(topology, answers, key, *target, *problem),
+                _ => None,
+            };
+        }
+    }
+}
+
+fn failed<'a>(
+    topology: &'a Topology,
+    evaluated: &'a [Evaluated],
+) -> impl Iterator<Item = (Path<'a>, &'a Key)> {
+    evaluated
+        .iter()
+        .filter_map(|check| Some((check, check.instance.family?)))
+        .flat_map(|(check, family)| check.findings.iter().map(move |f| (f, family)))
+        .filter_map(move |(finding, family)| {
+            let (key, target, problem) = finding.probe.as_ref()?;
+            problem.as_ref()?;
+            Some((path(topology, family, key, *target)?, key))
+        })
+}
+
+/// The way from one node to a pod on another, or on the same, or to a node itself.
+struct Path<'a> {
+    topology: &'a Topology,
+    family: Family,
+    a: usize,
+    b: usize,
+    /// Whether the packet starts in a pod.
+    from_pod: bool,
+    /// Whether it ends in a pod.
+    to_pod: bool,
+}
+
+fn path<'a>(topology: &'a Topology, family: Family, key: &Key, target: Target) -> Option<Path<'a>> {
+    let (b, to_pod) = match target {
+        Target::Pod(b) => (b, true),
+        Target::Node(b) => (b, false),
+        Target::Service | Target::Dns | Target::Outside => return None,
+    };
+    Some(Path {
+        topology,
+        family,
+        a: key.source.node,
+        b,
+        from_pod: key.source.role != Role::Host,
+        to_pod,
+    })
+}
+
+impl Path<'_> {
+    fn a_name(&self) -> String {
+        format!("node {}", self.topology.nodes[self.a].name)
+    }
+
+    fn b_name(&self) -> String {
+        format!("node {}", self.topology.nodes[self.b].name)
+    }
+
+    fn client(&self, node: usize) -> Source {
+        Source {
+            node,
+            role: Role::Client,
+        }
+    }
+
+    fn host(&self, node: usize) -> Source {
+        Source {
+            node,
+            role: Role::Host,
+        }
+    }
+
+    fn start(&self) -> Source {
+        if self.from_pod {
+            self.client(self.a)
+        } else {
+            self.host(self.a)
+        }
+    }
+
+    fn node_ip(&self, node: usize) -> Option<IpAddr> {
+        self.topology.nodes[node].address(self.family)
+    }
+
+    fn pod_ip(&self) -> Option<IpAddr> {
+        self.topology.nodes[self.b].server.address(self.family)
+    }
+
+    fn pod(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.pod_ip()?, self.topology.pod_port))
+    }
+
+    fn ping(&self, source: Source, ip: Option<IpAddr>) -> Option<(Source, Action)> {
+        Some((source, Action::Icmp { to: ip? }))
+    }
+
+    fn tcp(&self, source: Source) -> Option<(Source, Action)> {
+        Some((source, action(Traffic::Tcp, self.pod()?)))
+    }
+
+    fn own_node(&self) -> Option<(Source, Action)> {
+        self.ping(self.start(), self.node_ip(self.a))
+    }
+
+    fn other_node(&self) -> Option<(Source, Action)> {
+        self.ping(self.start(), self.node_ip(self.b))
+    }
+
+    fn between_nodes(&self) -> Option<(Source, Action)> {
+        self.ping(self.host(self.a), self.node_ip(self.b))
+    }
+
+    fn pod_ping(&self) -> Option<(Source, Action)> {
+        self.ping(self.start(), self.pod_ip())
+    }
+
+    fn hops(&self) -> Vec<(Source, Action)> {
+        let mut hops = vec![self.own_node(), self.other_node(), self.between_nodes()];
+        if self.to_pod {
+            hops.extend([
+                self.pod_ping(),
+                self.ping(self.host(self.a), self.pod_ip()),
+                self.ping(self.host(self.b), self.pod_ip()),
+                self.tcp(self.start()),
+                self.tcp(self.host(self.a)),
+                self.tcp(self.host(self.b)),
+                self.tcp(self.client(self.b)),
+            ]);
+        }
+        hops.into_iter().flatten().collect()
+    }
+
+    fn sizes(&self) -> Vec<(Source, Action)> {
+        let Some(to) = self.pod() else {
+            return Vec::new();
+        };
+        SIZES
+            .iter()
+            .map(|size| {
+                let size = Some(*size);
+                (self.start(), Action::DontFragment { to, size })
+            })
+            .collect()
+    }
+}
+
+/// Looks at the hops of a path.
+struct Judge<'a> {
+    path: Path<'a>,
+    answers: &'a Answers,
+}
+
+impl Judge<'_> {
+    fn passed(&self, hop: Option<(Source, Action)>) -> Option<bool> {
+        let (source, action) = hop?;
+        self.answers.passed(source, &action)
+    }
+
+    fn verdict(&self, key: &Key, problem: ProblemKind) -> String {
+        if matches!(key.action, Action::DontFragment { .. })
+            && let Some(verdict) = self.size()
+        {
+            return verdict;
+        }
+        if let Some(verdict) = self.configuration() {
+            return verdict;
+        }
+        self.hop_by_hop(key, problem)
+    }
+
+    /// A route or a switch on either node that explains it.
+    fn configuration(&self) -> Option<String> {
+        let path = &self.path;
+        if path.a != path.b {
+            let there = self.route(path.a, path.b, path.to_pod);
+            if let Some(problem) = there {
+                return Some(format!(
+                    "between {} and {}: {} has {problem}",
+                    path.a_name(),
+                    path.b_name(),
+                    path.a_name()
+                ));
+            }
+            let back = self.route(path.b, path.a, path.from_pod && path.to_pod);
+            if let Some(problem) = back {
+                return Some(format!(
+                    "on the way back, between {} and {}: {} has {problem}",
+                    path.b_name(),
+                    path.a_name(),
+                    path.b_name()
+                ));
+            }
+        }
+        for (node, name) in [(path.a, path.a_name()), (path.b, path.b_name())] {
+            let forwards = self
+                .answers
+                .host(node)
+                .is_none_or(|view| match path.family {
+                    Family::V4 => view.forwarding_v4,
+                    Family::V6 => view.forwarding_v6,
+                });
+            if !forwards {
+                return Some(format!("on {name}: {} forwarding is off", path.family));
+            }
+        }
+        None
+    }
+
+    /// What is wrong with the route to the pods of another node, where pods are meant.
+    fn route(&self, from: usize, to: usize, pods: bool) -> Option<String> {
+        if !pods || self.path.topology.not_kindnet.is_some() {
+            return None;
+        }
+        let view = self.answers.host(from)?;
+        let via = self.path.node_ip(to)?;
+        self.path.topology.nodes[to]
+            .pod_cidrs
+            .iter()
+            .filter(|c| Family::of_net(c) == self.path.family)
+            .find_map(|cidr| route_problem(view, *cidr, via))
+            .map(|problem| {
+                if problem.starts_with("no ") || problem.starts_with("a ") {
+                    problem
+                } else {
+                    format!("a wrong route: {problem}")
+                }
+            })
+    }
+
+    fn hop_by_hop(&self, key: &Key, problem: ProblemKind) -> String {
+        let path = &self.path;
+        let (a, b) = (path.a_name(), path.b_name());
+        if path.from_pod && self.passed(path.own_node()) == Some(false) {
+            return format!("between the pod and its own {a}, which it does not reach");
+        }
+        if path.a != path.b && self.passed(path.between_nodes()) == Some(false) {
+            return format!("between {a} and {b}: the nodes do not reach each other");
+        }
+        if path.a != path.b && path.from_pod && self.passed(path.other_node()) == Some(false) {
+            return format!("on {a}: it reaches {b} itself but does not forward its pod's packets");
+        }
+        if !path.to_pod {
+            return match problem {
+                ProblemKind::Refused => format!("on {b}: nothing listens"),
+                _ => format!("on {b}: it answers to ICMP, but drops this traffic"),
+            };
+        }
+        if let Action::Icmp { .. } = key.action {
+            let from_own = self.passed(path.ping(path.host(path.b), path.pod_ip()));
+            return self.within(
+                from_own,
+                self.passed(path.ping(path.host(path.a), path.pod_ip())),
+            );
+        }
+        let verdict = self.within(
+            self.passed(path.tcp(path.host(path.b))),
+            self.passed(path.tcp(path.host(path.a))),
+        );
+        match self.passed(path.pod_ping()) {
+            Some(true) => format!("{verdict}; ICMP gets through, so this traffic is filtered"),
+            _ => verdict,
+        }
+    }
+
+    /// Nodes reach each other: what is left are the nodes' own insides.
+    fn within(&self, from_b: Option<bool>, from_a: Option<bool>) -> String {
+        let path = &self.path;
+        let (a, b) = (path.a_name(), path.b_name());
+        match (from_b, from_a) {
+            (Some(false), _) => format!("between {b} and its own pod, which it does not reach"),
+            (Some(true), Some(true)) if path.from_pod => {
+                format!("on {a}: it reaches the pod itself but does not forward its pod's packets")
+            }
+            (Some(true), Some(false)) if path.a != path.b => {
+                format!("on {b}: it reaches its pod itself but does not forward packets to it")
+            }
+            _ => format!("somewhere between {a} and the pod on {b}"),
+        }
+    }
+
+    /// The first link that is too small, or what the path carries.
+    fn size(&self) -> Option<String> {
+        let path = &self.path;
+        let to = path.pod()?;
+        let carried = SIZES.iter().copied().find(|size| {
+            let size = Some(*size);
+            let action = Action::DontFragment { to, size };
+            self.answers.passed(path.start(), &action) == Some(true)
+        })?;
+        let small = |node: usize, toward: IpAddr, what: &str| {
+            let view: &HostView = self.answers.host(node)?;
+            let link = view.link(&view.route_to(toward)?.dev)?;
+            let name = &path.topology.nodes[node].name;
+            // A link is not to blame for what is lost below its own MTU.
+            let next = SIZES.iter().rev().copied().find(|s| *s > carried)?;
+            (link.mtu < next).then(|| {
+                format!(
+                    "link {} of node {name} {what}, whose MTU is {}",
+                    link.name, link.mtu
+                )
+            })
+        };
+        let client = path.topology.nodes[path.a].client.address(path.family);
+        let place = client
+            .and_then(|ip| small(path.a, ip, "to the pod"))
+            .or_else(|| small(path.a, to.ip(), "to the other node"))
+            .or_else(|| small(path.b, client?, "to the other node"))
+            .or_else(|| small(path.b, to.ip(), "to the pod"));
+        Some(match place {
+            Some(place) => format!("at {place}"),
+            None => format!("on the way: packets of {carried} bytes get through"),
+        })
+    }
+}
+
+/// Failures whose way cannot be followed from node to node.
+fn elsewhere(
+    topology: &Topology,
+    answers: &Answers,
+    key: &Key,
+    target: Target,
+    problem: ProblemKind,
+) -> Option<String> {
+    let node = &topology.nodes[key.source.node].name;
+    match target {
+        Target::Service => {
+            let direct = servers_reached(topology, answers, key);
+            Some(match direct {
+                Some(false) => "on the way to the pods behind it, which are not reached directly \
+                                either"
+                    .to_owned(),
+                _ => format!(
+                    "at node {node}'s Service rules (kube-proxy): the pods behind it are reached \
+                     directly"
+                ),
+            })
+        }
+        Target::Dns => match problem {
+            ProblemKind::Timeout | ProblemKind::Unreachable | ProblemKind::Refused => {
+                Some("on the way to the name server".to_owned())
+            }
+            _ => None,
+        },
+        Target::Outside => Some(format!(
+            "between node {node} and the outside host, or on the way back: a pod's own address \
+             cannot be answered to from there"
+        )),
+        Target::Pod(_) | Target::Node(_) => None,
+    }
+}
+
+/// Whether the source reaches all servers without a Service.
+fn servers_reached(topology: &Topology, answers: &Answers, key: &Key) -> Option<bool> {
+    let family = match &key.action {
+        Action::Tcp { to, .. } | Action::Udp { to, .. } => Family::of(to.ip()),
+        _ => return None,
+    };
+    let results: Vec<bool> = direct(topology, family)
+        .iter()
+        .filter_map(|action| answers.passed(key.source, action))
+        .collect();
+    (!results.is_empty()).then(|| results.iter().all(|passed| *passed))
+}

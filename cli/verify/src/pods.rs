@@ -1,0 +1,287 @@
+//! Makes the check pods and waits until they run.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod, Service, ServiceAccount};
+use kindnet_ui::UserError;
+use kube::api::{ListParams, PostParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cluster::{api_error, cluster_ips};
+use crate::objects::{LABEL, Shape, headless_name, service_name};
+use crate::plan::pod_name;
+use crate::topology::{PodState, Services, Source};
+use kindnet_api::node::Family;
+
+/// Requests sent to the API server at a time.
+const CONCURRENCY: usize = 16;
+
+/// Makes the namespace and its ServiceAccount.
+///
+/// # Errors
+/// Not allowed to, or no API server.
+pub async fn create_namespace(client: &Client, shape: &Shape) -> Result<(), UserError> {
+    let params = PostParams::default();
+    let namespace = typed::<Namespace>(shape.namespace())?;
+    Api::all(client.clone())
+        .create(&params, &namespace)
+        .await
+        .map_err(|e| api_error("the namespace of the check pods cannot be created", e))?;
+    let account = typed::<ServiceAccount>(shape.account())?;
+    Api::namespaced(client.clone(), &shape.namespace)
+        .create(&params, &account)
+        .await
+        .map_err(|e| api_error("the ServiceAccount of the check pods cannot be created", e))?;
+    Ok(())
+}
+
+/// Makes one check pod.
+///
+/// # Errors
+/// Not allowed to: an admission controller, a quota.
+pub async fn create_pod(
+    client: &Client,
+    shape: &Shape,
+    source: Source,
+    node: &str,
+) -> Result<(), UserError> {
+    let pod = typed::<Pod>(shape.pod(source, node))?;
+    let api = Api::<Pod>::namespaced(client.clone(), &shape.namespace);
+    for _ in 0..20 {
+        match api.create(&PostParams::default(), &pod).await {
+            Ok(_) => return Ok(()),
+            // The admission controller learns of the ServiceAccount a moment after it was made.
+            Err(kube::Error::Api(status))
+                if status.code == 403 && status.message.contains("service account") =>
+            {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => return Ok(()),
+            Err(error) => {
+                let what = format!("the check pod for node {node} cannot be created");
+                return Err(api_error(&what, error));
+            }
+        }
+    }
+    Err(UserError::usage(format!(
+        "the check pod for node {node} cannot be created: its ServiceAccount does not appear"
+    )))
+}
+
+/// Makes all check pods.
+///
+/// # Errors
+/// As [`create_pod`].
+pub async fn create_pods(
+    client: &Client,
+    shape: &Shape,
+    pods: &[(Source, String)],
+) -> Result<(), UserError> {
+    stream::iter(pods)
+        .map(|(source, node)| create_pod(client, shape, *source, node))
+        .buffer_unordered(CONCURRENCY)
+        .try_collect()
+        .await
+}
+
+/// Makes the Services of the families and reads their addresses. A family the cluster has no Service
+/// addresses of is left out.
+///
+/// # Errors
+/// Not allowed to, or no API server.
+pub async fn create_services(
+    client: &Client,
+    shape: &Shape,
+    families: &[Family],
+    dual: bool,
+) -> Result<Vec<Services>, UserError> {
+    let api = Api::<Service>::namespaced(client.clone(), &shape.namespace);
+    let make = async |family: Family| {
+        let [main, headless] = shape.services(family, dual);
+        let (main, headless) = (typed::<Service>(main)?, typed::<Service>(headless)?);
+        let params = PostParams::default();
+        let (main, headless) =
+            futures_util::join!(api.create(&params, &main), api.create(&params, &headless));
+        let main = match (main, headless) {
+            (Ok(main), Ok(_)) => main,
+            // 422: a family the API server does not hand out.
+            (Err(kube::Error::Api(status)), _) | (_, Err(kube::Error::Api(status)))
+                if status.code == 422 =>
+            {
+                tracing::debug!(%family, message = status.message, "no Service of this family");
+                return Ok(None);
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                return Err(api_error(
+                    "a Service for the checks cannot be created",
+                    error,
+                ));
+            }
+        };
+        Ok(services_of(&main, family))
+    };
+    let made: Vec<Result<Option<Services>, UserError>> =
+        futures_util::future::join_all(families.iter().map(|f| make(*f))).await;
+    made.into_iter().filter_map(Result::transpose).collect()
+}
+
+fn services_of(service: &Service, family: Family) -> Option<Services> {
+    let cluster_ip = cluster_ips(service)
+        .into_iter()
+        .find(|ip| Family::of(*ip) == family)?;
+    let port = service
+        .spec
+        .as_ref()?
+        .ports
+        .iter()
+        .flatten()
+        .find(|p| p.name.as_deref() == Some("tcp"))?
+        .node_port?;
+    Some(Services {
+        family,
+        cluster_ip,
+        node_port: u16::try_from(port).ok()?,
+        name: service_name(family),
+        headless: headless_name(family),
+    })
+}
+
+/// Waits until every pod runs, or cannot, or the deadline has passed.
+///
+/// # Errors
+/// The API server is gone.
+pub async fn wait(
+    client: &Client,
+    namespace: &str,
+    pods: &[(Source, String)],
+    limit: Duration,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<BTreeMap<Source, PodState>, UserError> {
+    let api = Api::<Pod>::namespaced(client.clone(), namespace);
+    let by_name: BTreeMap<String, Source> = pods
+        .iter()
+        .map(|(source, _)| (pod_name(*source), *source))
+        .collect();
+    let mut states = BTreeMap::new();
+    let mut watch = std::pin::pin!(
+        watcher(api, watcher::Config::default().labels(LABEL))
+            .default_backoff()
+            .applied_objects()
+    );
+    let watching = async {
+        while states.len() < by_name.len() {
+            match watch.next().await {
+                Some(Ok(pod)) => {
+                    let name = pod.metadata.name.as_deref().unwrap_or_default();
+                    if let (Some(source), Some(state)) = (by_name.get(name), state_of(&pod)) {
+                        states.insert(*source, state);
+                        progress(states.len(), by_name.len());
+                    }
+                }
+                // The watcher reconnects by itself, within the limit.
+                Some(Err(error)) => tracing::debug!(%error, "watching the check pods"),
+                None => break,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(limit, watching).await;
+    let late: Vec<&Source> = by_name
+        .values()
+        .filter(|s| !states.contains_key(s))
+        .collect();
+    if !late.is_empty() {
+        let events = Api::<Event>::namespaced(client.clone(), namespace);
+        let events = events
+            .list(&ListParams::default())
+            .await
+            .map_or_else(|_| Vec::new(), |list| list.items);
+        let late: Vec<Source> = late.into_iter().copied().collect();
+        for source in late {
+            let why = last_warning(&events, &pod_name(source))
+                .unwrap_or_else(|| format!("did not start within {} s", limit.as_secs()));
+            states.insert(source, PodState::Broken(why));
+        }
+    }
+    Ok(states)
+}
+
+/// State of a pod; none while it may still become something else.
+fn state_of(pod: &Pod) -> Option<PodState> {
+    let status = pod.status.as_ref()?;
+    let container = status.container_statuses.iter().flatten().next();
+    let waiting = container
+        .and_then(|c| c.state.as_ref())
+        .and_then(|s| s.waiting.as_ref());
+    if let Some(waiting) = waiting
+        && let Some(reason) = waiting.reason.as_deref()
+        && STUCK.contains(&reason)
+    {
+        return Some(PodState::Broken(match waiting.message.as_deref() {
+            Some(message) => format!("{reason}: {message}"),
+            None => reason.to_owned(),
+        }));
+    }
+    if let Some("Failed" | "Succeeded") = status.phase.as_deref() {
+        let ended = container
+            .and_then(|c| c.state.as_ref())
+            .and_then(|s| s.terminated.as_ref());
+        let why = status
+            .message
+            .clone()
+            .or_else(|| ended.and_then(|e| e.message.clone()))
+            .or_else(|| status.reason.clone())
+            .or_else(|| ended.map(|e| format!("the probe ended with code {}", e.exit_code)))
+            .unwrap_or_else(|| "the pod ended".to_owned());
+        return Some(PodState::Broken(why));
+    }
+    let running = container
+        .and_then(|c| c.state.as_ref()?.running.as_ref())
+        .is_some();
+    let ips: Vec<IpAddr> = status
+        .pod_ips
+        .iter()
+        .flatten()
+        .map(|ip| ip.ip.as_str())
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
+    (running && !ips.is_empty()).then_some(PodState::Running(ips))
+}
+
+/// Reasons a container waits that do not go away within a run.
+const STUCK: &[&str] = &[
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "ImageInspectError",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "CrashLoopBackOff",
+];
+
+fn last_warning(events: &[Event], pod: &str) -> Option<String> {
+    let event = events
+        .iter()
+        .filter(|e| e.involved_object.name.as_deref() == Some(pod))
+        .filter(|e| e.type_.as_deref() == Some("Warning"))
+        .max_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0))?;
+    let reason = event.reason.as_deref().unwrap_or("Warning");
+    Some(format!(
+        "{reason}: {}",
+        event.message.as_deref().unwrap_or_default()
+    ))
+}
+
+fn typed<T: DeserializeOwned + Serialize + Resource>(
+    value: serde_json::Value,
+) -> Result<T, UserError> {
+    serde_json::from_value(value)
+        .map_err(|e| UserError::failure("an object of the checks is malformed").source(e))
+}

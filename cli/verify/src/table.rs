@@ -1,0 +1,160 @@
+//! The report for people: one line a check, a column a family, failures explained below.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::report::{Check, Outcome, Report};
+
+const PASSED: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+const FAILED: Style = Style::new()
+    .fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)))
+    .bold();
+const SKIPPED: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
+const HEADING: Style = Style::new().bold();
+
+/// A cell is at least so wide: `✓ 1234 ms`.
+const CELL: usize = 11;
+
+/// Renders the report. The text holds escape sequences for colours; whoever prints it strips them
+/// where they are not wanted.
+#[must_use]
+pub fn table(report: &Report) -> String {
+    let lines = lines(report);
+    let title = lines
+        .iter()
+        .map(|l| l.title.chars().count())
+        .max()
+        .unwrap_or(0);
+    let id = lines.iter().map(|l| l.id.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    let mut group = "";
+    for line in &lines {
+        if line.group != group {
+            if !group.is_empty() {
+                text.push('\n');
+            }
+            group = line.group;
+            let heading = if group == lines[0].group {
+                let mut columns = String::new();
+                for family in &report.families {
+                    let _ = write!(columns, "{family:<CELL$}");
+                }
+                format!("{group:<width$}{}", columns.trim_end(), width = title + 4)
+            } else {
+                group.to_owned()
+            };
+            let _ = writeln!(text, "{HEADING}{heading}{HEADING:#}");
+        }
+        let mut row = format!("  {:<title$}  ", line.title);
+        for check in &line.checks {
+            row.push_str(&cell(check));
+        }
+        // Checks that are about both families have one cell.
+        for _ in line.checks.len()..report.families.len().max(1) {
+            let _ = write!(row, "{:CELL$}", "");
+        }
+        let _ = write!(row, "{:<id$}", line.id);
+        let _ = writeln!(text, "{}", row.trim_end());
+        for check in &line.checks {
+            explain(&mut text, check);
+        }
+    }
+    summary(&mut text, report);
+    text
+}
+
+struct Line<'a> {
+    group: &'a str,
+    title: &'a str,
+    id: &'a str,
+    checks: Vec<&'a Check>,
+}
+
+fn lines(report: &Report) -> Vec<Line<'_>> {
+    let mut lines: Vec<Line<'_>> = Vec::new();
+    for check in &report.checks {
+        match lines.last_mut() {
+            Some(line) if line.id == check.id => line.checks.push(check),
+            _ => lines.push(Line {
+                group: &check.group,
+                title: &check.title,
+                id: &check.id,
+                checks: vec![check],
+            }),
+        }
+    }
+    lines
+}
+
+fn cell(check: &Check) -> String {
+    let (style, text) = match &check.outcome {
+        Outcome::Pass if check.duration.is_zero() => (PASSED, "✓".to_owned()),
+        Outcome::Pass => (PASSED, format!("✓ {}", millis(check.duration))),
+        Outcome::Fail { .. } => (FAILED, "✗ FAILED".to_owned()),
+        Outcome::Skipped { .. } => (SKIPPED, "- skipped".to_owned()),
+    };
+    let padding = CELL.saturating_sub(text.chars().count());
+    format!("{style}{text}{style:#}{:padding$}", "")
+}
+
+fn millis(duration: Duration) -> String {
+    let millis = duration.as_secs_f64() * 1000.0;
+    if millis < 10.0 {
+        format!("{millis:.1} ms")
+    } else {
+        format!("{millis:.0} ms")
+    }
+}
+
+fn explain(text: &mut String, check: &Check) {
+    let family = check.family.map(|f| format!("{f}: ")).unwrap_or_default();
+    match &check.outcome {
+        Outcome::Pass if check.retries > 0 => {
+            let times = if check.retries == 1 {
+                "attempt"
+            } else {
+                "attempts"
+            };
+            let _ = writeln!(
+                text,
+                "      {family}passed after {} failed {times}",
+                check.retries
+            );
+        }
+        Outcome::Pass => {}
+        Outcome::Skipped { reason } => {
+            let _ = writeln!(text, "      {SKIPPED}{family}{reason}{SKIPPED:#}");
+        }
+        Outcome::Fail { failures } => {
+            for failure in failures {
+                let _ = writeln!(text, "      {FAILED}{family}{}{FAILED:#}", failure.subject);
+                let _ = writeln!(text, "        saw       {}", failure.saw);
+                let _ = writeln!(text, "        expected  {}", failure.expected);
+                if let Some(stopped) = &failure.stopped_at {
+                    let _ = writeln!(text, "        stopped   {stopped}");
+                }
+            }
+        }
+    }
+}
+
+fn summary(text: &mut String, report: &Report) {
+    let count =
+        |wanted: fn(&Outcome) -> bool| report.checks.iter().filter(|c| wanted(&c.outcome)).count();
+    let passed = count(|o| matches!(o, Outcome::Pass));
+    let failed = count(|o| matches!(o, Outcome::Fail { .. }));
+    let skipped = count(|o| matches!(o, Outcome::Skipped { .. }));
+    let style = if failed == 0 { PASSED } else { FAILED };
+    let verdict = match (failed, passed) {
+        (0, 0) => "nothing could be checked",
+        (0, _) => "the network works",
+        _ => "the network does not work as it should",
+    };
+    let _ = writeln!(
+        text,
+        "\n{style}{verdict}{style:#}: {passed} passed, {failed} failed, {skipped} skipped in {:.1} s",
+        report.duration.as_secs_f64()
+    );
+}
