@@ -6,11 +6,17 @@
 //! that talks to the daemon.
 
 pub mod container;
+pub mod create;
+pub mod delete;
 pub mod docker;
 mod error;
 pub mod kubeadm;
 pub mod kubeconfig;
+pub mod list;
+pub mod load;
+pub mod logs;
 pub mod names;
+pub mod preflight;
 pub mod proxy;
 pub mod spec;
 pub mod version;

@@ -60,7 +60,13 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "HOST:PORT")]
     pub outside: Vec<String>,
     /// Format of the report
-    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "table",
+        value_name = "FORMAT"
+    )]
     pub output: Output,
     /// Also write the report as JUnit XML
     #[arg(long, value_name = "FILE")]

@@ -21,7 +21,8 @@ pub use config::DockerConfig;
 pub use endpoint::Endpoint;
 pub use exec::{Output, Stream};
 pub use facts::Facts;
-pub use images::{LocalImage, Progress};
+pub use images::{ImageName, LocalImage, Progress};
+pub(crate) use network::no_ipv6;
 pub use network::{Network, NetworkOrigin};
 pub use text::{LineBuffer, plain_lines};
 

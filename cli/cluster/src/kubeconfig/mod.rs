@@ -1,5 +1,6 @@
 //! The user's kubeconfig: kind's names, kind's merge rules, kind's lock.
 
+mod cluster;
 mod document;
 mod lock;
 
