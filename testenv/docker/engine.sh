@@ -5,7 +5,7 @@ DAEMON_JSON=/etc/docker/daemon.json
 # The label in daemon.json that tells our file from the machine owner's.
 DAEMON_LABEL=io.kindnet.testenv=true
 BOUNDED_RUNC=/usr/local/lib/kindnet/bounded-runc
-ENGINE_PACKAGES=(docker.io iptables nftables iproute2 procps util-linux)
+ENGINE_PACKAGES=(iptables nftables iproute2 procps util-linux)
 
 engine_answers() { docker version >/dev/null 2>&1; }
 
@@ -23,8 +23,7 @@ install_bounded_runc() {
   folder=$(dirname "$BOUNDED_RUNC")
   install_packages gcc libc6-dev
   mkdir -p "$folder"
-  gcc -O2 -Wall -Wextra -DRUNC='"/usr/sbin/runc"' \
-    -o "$BOUNDED_RUNC.tmp" "$TESTENV_DIR/docker/bounded-runc.c"
+  gcc -O2 -Wall -Wextra -o "$BOUNDED_RUNC.tmp" "$TESTENV_DIR/docker/bounded-runc.c"
   mv "$BOUNDED_RUNC.tmp" "$BOUNDED_RUNC"
 }
 
@@ -81,10 +80,11 @@ start_engine() {
 
 install_and_start_engine() {
   mount_cgroup_hierarchies
-  # runc's path and the configuration must be there when the package's own
-  # start-up script runs on a systemd machine.
+  # Before the package: on a systemd machine its installation starts the engine.
   write_daemon_json
   install_packages "${ENGINE_PACKAGES[@]}"
+  # Another vendor's engine that merely is not running will do, and conflicts.
+  command -v dockerd >/dev/null || install_packages docker.io
   engine_answers && ! systemd_runs && return 0
   start_engine
 }

@@ -33,6 +33,7 @@ build_rootfs() {
   tar -C "$dir" --numeric-owner -cf - . | gzip -1 >"$archive.tmp"
   rm -rf "$dir"
   mv "$archive.tmp" "$archive"
+  keep_newest 4 "$KINDNET_CACHE/rootfs"
 }
 
 # rootfs_image IMAGE PACKAGE...: import the archive under that name.

@@ -12,11 +12,12 @@ kubernetes_dir() {
 
 kubernetes_source() { printf '%s/gopath/src/k8s.io/kubernetes\n' "$(kubernetes_dir)"; }
 
-# go_build GOPATH ARGUMENT...: static GOPATH-mode build with a cache of its own.
+# go_build GOPATH ARGUMENT...: static GOPATH-mode build with a cache of its own,
+# which -trimpath makes independent of where the tree lies.
 go_build() {
   local gopath=$1
   shift
-  env GO111MODULE=off CGO_ENABLED=0 GOPATH="$gopath" GOFLAGS= \
+  env GO111MODULE=off CGO_ENABLED=0 GOPATH="$gopath" GOFLAGS=-trimpath \
     GOCACHE="$KINDNET_CACHE/go-build" go "$@"
 }
 
@@ -53,6 +54,7 @@ build_kubernetes() {
   go_build "$gopath" build -ldflags "-s -w$stamps" -o "$dir.tmp/bin/" \
     "${KUBERNETES_COMMANDS[@]/#/k8s.io/kubernetes/cmd/}"
   publish_dir "$dir"
+  keep_newest 2 "$KINDNET_CACHE/kubernetes"
 }
 
 # kube-apiserver does not start without the OpenAPI definitions that upstream's
@@ -66,8 +68,10 @@ generate_openapi() {
     grep -vE '/sample-|/code-generator/|kube-openapi/(cmd|test|pkg/generators)|/testdata' |
     sed -e 's|^staging/src/|k8s.io/kubernetes/vendor/|' -e '/^k8s.io/!s|^|k8s.io/kubernetes/|' |
     paste -sd,)
-  # The generator loads packages through go/build, hence the same environment.
-  env GO111MODULE=off CGO_ENABLED=0 GOPATH="$gopath" GOFLAGS= "$gopath/openapi-gen" \
+  # The generator loads packages through go/build, hence the same environment,
+  # and -trimpath made it forget where the standard library lies.
+  env GO111MODULE=off CGO_ENABLED=0 GOPATH="$gopath" GOFLAGS= GOROOT="$(go env GOROOT)" \
+    "$gopath/openapi-gen" \
     --go-header-file hack/boilerplate/boilerplate.generatego.txt \
     --output-file-base zz_generated.openapi \
     --output-base "$gopath/src" \

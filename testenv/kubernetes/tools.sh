@@ -19,6 +19,7 @@ build_tool() {
   go_build "$(kubernetes_dir)/gopath" build -ldflags "-s -w" -o "$target.tmp" \
     "k8s.io/kubernetes/cmd/kindnet-$name"
   mv "$target.tmp" "$target"
+  keep_newest 6 "$KINDNET_CACHE/tools"
 }
 
 prepare_tool() {

@@ -84,6 +84,26 @@ publish_dir() {
   mv "$1.tmp" "$1"
 }
 
+# keep_newest COUNT DIR: builds of older recipes go, a few stay for other
+# checkouts and for going back.
+keep_newest() {
+  local count=$1 dir=$2 entry
+  # shellcheck disable=SC2012  # names are ours: no spaces, no newlines
+  ls -1t "$dir" | tail -n "+$((count + 1))" | while read -r entry; do
+    rm -rf "${dir:?}/$entry"
+  done
+}
+
+# stop_children PID: the whole tree below PID, which step puts in the background
+# and which would otherwise outlive an interruption.
+stop_children() {
+  local child
+  for child in $(pgrep -P "$1"); do
+    stop_children "$child"
+    kill "$child" 2>/dev/null || true
+  done
+}
+
 # retry ATTEMPTS COMMAND...: with a growing pause between attempts.
 retry() {
   local attempts=$1 n

@@ -39,6 +39,7 @@ build_peers() {
   "$dir.tmp/bin/kind" version
   "$dir.tmp/bin/kubectl" version --client
   publish_dir "$dir"
+  keep_newest 3 "$KINDNET_CACHE/peers"
 }
 
 prepare_peers() {
