@@ -213,7 +213,7 @@ fn applied_notice(
             "Applied",
             format!("DaemonSet {} made, image {image}", names::AGENT_NAME),
         )),
-        Some(before) if before.metadata.generation == after.metadata.generation => None,
+        Some(before) if !differs(before, after) => None,
         Some(_) => {
             let seen = configuration
                 .status
@@ -235,6 +235,15 @@ fn applied_notice(
             })
         }
     }
+}
+
+/// Whether applying changed something. The generation counts changes of the spec only, and the
+/// resourceVersion counts those of the status too.
+fn differs(before: &DaemonSet, after: &DaemonSet) -> bool {
+    let (before, after) = (&before.metadata, &after.metadata);
+    before.generation != after.generation
+        || before.labels != after.labels
+        || before.owner_references != after.owner_references
 }
 
 /// What to tell about the difference between two statuses.

@@ -1,6 +1,7 @@
 //! Server-side apply of any objects.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -88,10 +89,11 @@ pub async fn apply_objects(
             .map(ResourceExt::name_any)
             .collect();
         for gvk in wave.iter().filter_map(gvk) {
-            if !kinds.contains_key(&gvk) {
-                let what = format!("find out about {}", gvk.kind);
-                let found = retry(until, &what, || pinned_kind(client, &gvk)).await?;
-                kinds.insert(gvk, found);
+            let what = format!("find out about {}", gvk.kind);
+            if let Entry::Vacant(entry) = kinds.entry(gvk) {
+                let kind = entry.key();
+                let found = retry(until, &what, || pinned_kind(client, kind)).await?;
+                entry.insert(found);
             }
         }
         let done: Vec<AppliedObject> = stream::iter(&wave)

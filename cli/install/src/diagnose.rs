@@ -117,7 +117,7 @@ fn reason(pod: &Pod) -> String {
 }
 
 async fn log(api: &Api<Pod>, pod: &Pod) -> Vec<String> {
-    let Some(container) = statuses(pod).find(|c| !c.ready && c.image_id != "") else {
+    let Some(container) = statuses(pod).find(|c| !c.ready && !c.image_id.is_empty()) else {
         return Vec::new();
     };
     // While a container waits to be restarted, what it said before it ended is what matters.
