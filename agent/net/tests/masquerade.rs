@@ -6,7 +6,7 @@ mod lab;
 
 use kindnet_api::node::{Family, NodeInfo};
 use kindnet_core::masquerade::{MasqueradePlan, plan};
-use kindnet_net::iptables::{Drift, Flavour, Iptables, Masquerade, Repairs};
+use kindnet_net::iptables::{Drift, Flavour, Iptables, Masquerade, Monitor, Repairs};
 use lab::Lab;
 use rstest::rstest;
 
@@ -247,4 +247,32 @@ fn without_a_hint_the_flavour_with_more_rules_wins() {
     assert_eq!(lab.within("node", Flavour::detect), Flavour::Nft);
     lab.sh("node", "iptables-legacy -A INPUT -s 192.0.2.1 -j ACCEPT");
     assert_eq!(lab.within("node", Flavour::detect), Flavour::Legacy);
+}
+
+#[test]
+#[ignore = "needs root and network namespaces"]
+fn changes_to_our_rules_are_heard_of_and_those_of_others_are_not() {
+    let lab = lab();
+    apply(&lab, &mut Iptables::new(Flavour::Nft), &dual());
+    let ns = lab.ns("node");
+    let sh = |command: &str| lab::run(&format!("ip netns exec {ns} {command}"));
+    lab.block_on("node", async {
+        let monitor = Monitor::open().unwrap();
+        let heard = async || {
+            let limit = std::time::Duration::from_millis(500);
+            tokio::time::timeout(limit, monitor.changed()).await.is_ok()
+        };
+        sh("iptables-nft -t nat -N KUBE-SERVICES");
+        sh("iptables-nft -t nat -A KUBE-SERVICES -j RETURN");
+        assert!(!heard().await);
+        for damage in [
+            "iptables-nft -t nat -D KINDNET-MASQ 1",
+            "ip6tables-nft -t nat -F POSTROUTING",
+            "nft flush ruleset",
+        ] {
+            sh(damage);
+            assert!(heard().await, "{damage}");
+            while heard().await {}
+        }
+    });
 }

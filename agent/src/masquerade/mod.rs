@@ -4,14 +4,18 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use kindnet_core::masquerade::{MasqueradePlan, plan};
-use kindnet_net::iptables::{Flavour, Iptables, Masquerade, Repairs};
+use kindnet_net::iptables::{Flavour, Iptables, Masquerade, Monitor, Repairs};
 
 use crate::cluster::{Cluster, chain};
 use crate::metrics::{Kind, Metrics, Reason};
 use crate::progress::Tracker;
 
-/// How often the rules are looked at. x_tables tells nobody about changes.
-const CHECK: Duration = Duration::from_secs(5);
+/// How often the rules are looked at where the kernel reports changes, and where it does not.
+const CHECK: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(5));
+
+/// Shortest time between a look and the next because of a reported change. kube-proxy and the portmap
+/// plugin make several at once, and nobody should be fought faster.
+const SETTLE: Duration = Duration::from_millis(200);
 
 /// Shortest and longest pause before a failure is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -48,6 +52,8 @@ impl MasqueradeSync {
             }
             backend
         })?;
+        let monitor = monitor(backend.flavour());
+        let check = if monitor.is_some() { CHECK.0 } else { CHECK.1 };
         let mut changes = self.cluster.subscribe();
         let mut retry = RETRY.0;
         let mut last_error = String::new();
@@ -61,7 +67,7 @@ impl MasqueradeSync {
                 };
                 (own.pod_cidrs.clone(), plan)
             });
-            let mut pause = CHECK;
+            let mut pause = check;
             if let Some((pod_cidrs, desired)) = desired {
                 let began = Instant::now();
                 let (returned, result) = tokio::task::spawn_blocking(move || {
@@ -97,9 +103,13 @@ impl MasqueradeSync {
                     }
                 }
             }
-            tokio::select! {
-                _ = changes.changed() => {}
-                () = tokio::time::sleep(pause) => {}
+            let mut due = Instant::now() + pause;
+            loop {
+                tokio::select! {
+                    _ = changes.changed() => break,
+                    () = tokio::time::sleep_until(due.into()) => break,
+                    () = reported(monitor.as_ref()) => due = due.min(Instant::now() + SETTLE),
+                }
             }
         }
     }
@@ -117,5 +127,33 @@ impl MasqueradeSync {
                 tracing::info!(%family, found = reason, ?took, "masquerading changed");
             }
         }
+    }
+}
+
+/// Listens for changes where the kernel reports them.
+fn monitor(flavour: Flavour) -> Option<Monitor> {
+    if flavour == Flavour::Legacy {
+        return None;
+    }
+    match Monitor::open() {
+        Ok(monitor) => Some(monitor),
+        Err(error) => {
+            tracing::debug!(error = chain(&error), "rules are polled");
+            None
+        }
+    }
+}
+
+/// Waits for a reported change.
+async fn reported(monitor: Option<&Monitor>) {
+    match monitor {
+        Some(monitor) => {
+            if let Err(error) = monitor.changed().await {
+                tracing::warn!(error = chain(&error), "cannot listen for changes of rules");
+                // The next look is at its time; a broken socket must not spin.
+                std::future::pending().await
+            }
+        }
+        None => std::future::pending().await,
     }
 }

@@ -66,13 +66,15 @@ impl RouteSync {
             let ours: BTreeSet<IpNet> = desired
                 .map(|d| d.routes.into_keys().collect())
                 .unwrap_or_default();
-            tokio::select! {
-                _ = changes.changed() => {}
-                pause = concerning(&mut events, &ours) => {
-                    tokio::time::sleep(pause).await;
-                    events = events.resubscribe();
+            let mut due = Instant::now() + retry_in;
+            loop {
+                tokio::select! {
+                    _ = changes.changed() => break,
+                    () = tokio::time::sleep_until(due.into()) => break,
+                    pause = concerning(&mut events, &ours) => {
+                        due = due.min(Instant::now() + pause);
+                    }
                 }
-                () = tokio::time::sleep(retry_in) => {}
             }
         }
     }

@@ -53,10 +53,12 @@ pub async fn run(netlink: Netlink, kernel: Kernel, mtu: watch::Sender<Mtu>, metr
             }
         }
         tokio::select! {
-            () = concerning(&mut events, link) => tokio::time::sleep(SETTLE).await,
+            () = concerning(&mut events, link) => {
+                tokio::time::sleep(SETTLE).await;
+                events = events.resubscribe();
+            }
             () = tokio::time::sleep(RESYNC) => {}
         }
-        events = events.resubscribe();
     }
 }
 

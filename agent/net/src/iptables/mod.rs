@@ -13,10 +13,12 @@
 mod command;
 mod flavour;
 mod masquerade;
+mod monitor;
 mod rules;
 
 pub use flavour::Flavour;
 pub use masquerade::Iptables;
+pub use monitor::Monitor;
 pub use rules::Drift;
 
 use kindnet_api::node::Family;
