@@ -37,8 +37,15 @@ metadata:
 provisioner: kubernetes.io/host-path
 "#;
 
-/// Phases of `kubeadm init` that come before the administrator's kubeconfig is complete.
-const EARLY_PHASES: [&str; 4] = ["init", "preflight", "certs", "kubeconfig"];
+/// Phases of `kubeadm init` that begin when the administrator's kubeconfig is complete; which of
+/// them comes first differs between versions.
+const LATER_PHASES: [&str; 5] = [
+    "kubelet-start",
+    "control-plane",
+    "etcd",
+    "wait-control-plane",
+    "apiclient",
+];
 
 struct Run<'a> {
     engine: &'a Engine,
@@ -147,7 +154,7 @@ impl Run<'_> {
         let node = boot.node(&name, Role::ControlPlane, &child).await?;
         self.plane.send_replace(Some(node.clone()));
         kubeadm(self.engine, &node, "init", &child, |phase| {
-            if !EARLY_PHASES.contains(&phase) {
+            if LATER_PHASES.contains(&phase) {
                 self.admin_conf
                     .send_if_modified(|ready| !std::mem::replace(ready, true));
             }
