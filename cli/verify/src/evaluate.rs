@@ -111,6 +111,9 @@ fn one(topology: &Topology, instance: &Instance, answers: &Answers) -> Evaluated
     match &instance.work {
         Work::Skip(reason) => result.skipped = Some(reason.clone()),
         Work::Pods => result.findings = pod_states(topology, instance.family),
+        Work::Hosts if topology.not_kindnet.is_some() => {
+            result.skipped = topology.not_kindnet.clone();
+        }
         Work::Hosts => {
             for node in 0..topology.nodes.len() {
                 if let Some(answer) = answers.answers.get(&plan::inspection(node)) {

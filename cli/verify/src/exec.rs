@@ -22,6 +22,9 @@ const OVERHEAD: Duration = Duration::from_secs(15);
 /// Default of kube is 1 KiB, less than a single answer of a host.
 const BUFFER: usize = 64 << 10;
 
+/// Longest wait for a name outside of the cluster.
+const UPSTREAM: Duration = Duration::from_secs(2);
+
 /// How long probes try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -128,7 +131,13 @@ fn batch(actions: &[Action], patience: Patience) -> Batch {
             .map(|(id, action)| Probe {
                 id,
                 attempt_ms: millis(patience.attempt),
-                deadline_ms: millis(patience.deadline),
+                deadline_ms: millis(match action {
+                    // Nobody promises that such a name resolves, so nobody waits long for it.
+                    Action::Dns { expect, .. } if expect.is_empty() => {
+                        patience.deadline.min(UPSTREAM)
+                    }
+                    _ => patience.deadline,
+                }),
                 action: action.clone(),
             })
             .collect(),

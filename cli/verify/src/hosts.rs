@@ -36,6 +36,15 @@ pub fn findings(topology: &Topology, instance: &Instance, answers: &Answers) -> 
     findings
 }
 
+/// Whether any host has a conflist of kindnet.
+#[must_use]
+pub fn any_conflist(topology: &Topology, answers: &Answers) -> bool {
+    (0..topology.nodes.len())
+        .filter_map(|node| answers.host(node))
+        .flat_map(|view| &view.conf_files)
+        .any(|file| file.name == names::CONFLIST_FILE)
+}
+
 fn unasked(index: usize, node: &TestNode, answers: &Answers) -> Failure {
     let saw = match (
         &node.host,

@@ -107,7 +107,7 @@ impl Plan {
                 instances.push(Instance {
                     spec,
                     family: None,
-                    work: host_work(topology),
+                    work: Work::Hosts,
                 });
                 continue;
             }
@@ -166,13 +166,6 @@ pub fn inspection(node: usize) -> Key {
     }
 }
 
-fn host_work(topology: &Topology) -> Work {
-    match &topology.not_kindnet {
-        Some(reason) => Work::Skip(reason.clone()),
-        None => Work::Hosts,
-    }
-}
-
 /// Name of a check pod. Nodes have dots in their names now and then, and long ones: the position is
 /// enough.
 #[must_use]
@@ -189,7 +182,7 @@ impl Planner<'_> {
     fn work(&self, kind: Kind) -> Work {
         match kind {
             Kind::PodStart => Work::Pods,
-            Kind::Conflist | Kind::Routes => host_work(self.topology),
+            Kind::Conflist | Kind::Routes => Work::Hosts,
             Kind::SameNode(traffic) => self.pod_to_pod(true, traffic),
             Kind::CrossNode(traffic) => self.pod_to_pod(false, traffic),
             Kind::PodSource => self.pod_source(),

@@ -13,6 +13,7 @@ use crate::cluster::Cluster;
 use crate::diagnose;
 use crate::evaluate::{Evaluated, evaluate};
 use crate::exec::{Patience, ask_all};
+use crate::hosts;
 use crate::objects::Shape;
 use crate::options::Options;
 use crate::outside::Listener;
@@ -124,13 +125,17 @@ async fn checks(
     image_problem(&cluster.image, &states)?;
     step.done();
 
-    let topology = topology(
+    let mut topology = topology(
         &cluster, &families, &chosen, shape, services, &states, outside,
     );
     let plan = Plan::new(&topology, specs);
     let step = ui.step("Running the checks");
     let patience = Patience::new(options.probe_timeout);
     let mut answers = ask_all(client, &topology, plan.batches(&topology), patience).await;
+    if hosts::any_conflist(&topology, &answers) {
+        // Installed some other way, such as the kindnet that kind brings.
+        topology.not_kindnet = None;
+    }
     let mut evaluated = evaluate(&topology, &plan, &answers);
     let failed = |e: &Evaluated| e.skipped.is_none() && !e.findings.is_empty();
     if evaluated.iter().any(failed) {

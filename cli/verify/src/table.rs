@@ -14,8 +14,8 @@ const FAILED: Style = Style::new()
 const SKIPPED: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
 const HEADING: Style = Style::new().bold();
 
-/// A cell is at least so wide: `✓ 1234 ms`.
-const CELL: usize = 11;
+/// A cell is at least so wide: `✓ 1234 ms*`.
+const CELL: usize = 12;
 
 /// Renders the report. The text holds escape sequences for colours; whoever prints it strips them
 /// where they are not wanted.
@@ -91,7 +91,10 @@ fn lines(report: &Report) -> Vec<Line<'_>> {
 fn cell(check: &Check) -> String {
     let (style, text) = match &check.outcome {
         Outcome::Pass if check.duration.is_zero() => (PASSED, "✓".to_owned()),
-        Outcome::Pass => (PASSED, format!("✓ {}", millis(check.duration))),
+        Outcome::Pass => {
+            let again = if check.retries > 0 { "*" } else { "" };
+            (PASSED, format!("✓ {}{again}", millis(check.duration)))
+        }
         Outcome::Fail { .. } => (FAILED, "✗ FAILED".to_owned()),
         Outcome::Skipped { .. } => (SKIPPED, "- skipped".to_owned()),
     };
@@ -111,18 +114,6 @@ fn millis(duration: Duration) -> String {
 fn explain(text: &mut String, check: &Check) {
     let family = check.family.map(|f| format!("{f}: ")).unwrap_or_default();
     match &check.outcome {
-        Outcome::Pass if check.retries > 0 => {
-            let times = if check.retries == 1 {
-                "attempt"
-            } else {
-                "attempts"
-            };
-            let _ = writeln!(
-                text,
-                "      {family}passed after {} failed {times}",
-                check.retries
-            );
-        }
         Outcome::Pass => {}
         Outcome::Skipped { reason } => {
             let _ = writeln!(text, "      {SKIPPED}{family}{reason}{SKIPPED:#}");
@@ -146,6 +137,12 @@ fn summary(text: &mut String, report: &Report) {
     let passed = count(|o| matches!(o, Outcome::Pass));
     let failed = count(|o| matches!(o, Outcome::Fail { .. }));
     let skipped = count(|o| matches!(o, Outcome::Skipped { .. }));
+    if report.checks.iter().any(|c| c.retries > 0) {
+        let _ = writeln!(
+            text,
+            "\n* not at the first attempt: pods and Services were a moment old"
+        );
+    }
     let style = if failed == 0 { PASSED } else { FAILED };
     let verdict = match (failed, passed) {
         (0, 0) => "nothing could be checked",

@@ -137,7 +137,7 @@ pub struct Topology {
     pub kubernetes: Vec<IpAddr>,
     /// A server outside of the cluster, or why there is none.
     pub outside: Result<Vec<SocketAddr>, String>,
-    /// Why there is no conflist and no route of kindnet to look at; none where there is.
+    /// Why there need be no conflist and no route of kindnet; none where there must.
     pub not_kindnet: Option<String>,
 }
 
