@@ -1,0 +1,228 @@
+//! Host ports with nftables, straight over netlink.
+
+mod element;
+mod expression;
+mod ruleset;
+
+use std::collections::BTreeMap;
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE};
+use nix::errno::Errno;
+
+use super::{Forward, HostPortSet};
+use crate::config::HostPorts;
+use crate::error::{Error, Result};
+use crate::fault::step;
+use crate::netlink::{Attributes, Batch, Socket, payload};
+use element::Element;
+
+/// The one table of ours.
+pub(super) const TABLE: &str = "kindnet-hostports";
+
+const NFPROTO_INET: u8 = 1;
+const SUBSYSTEM: u16 = 10 << 8;
+const NEW_TABLE: u16 = SUBSYSTEM;
+const GET_TABLE: u16 = SUBSYSTEM | 1;
+const DELETE_TABLE: u16 = SUBSYSTEM | 2;
+const NEW_CHAIN: u16 = SUBSYSTEM | 3;
+const NEW_RULE: u16 = SUBSYSTEM | 6;
+const NEW_SET: u16 = SUBSYSTEM | 9;
+const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
+const GET_ELEMENT: u16 = SUBSYSTEM | 13;
+const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
+
+/// Adds the elements; makes the table if it is not there, with the elements of the `others` in it.
+pub(super) fn add(
+    set: &HostPortSet,
+    others: impl FnOnce() -> Result<Vec<HostPortSet>>,
+) -> Result<()> {
+    let mut socket = Socket::netfilter()?;
+    let elements = elements(set);
+    match insert(&mut socket, &elements, &[]) {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => {
+            let others = others()?;
+            let others = others
+                .iter()
+                .filter(|other| other.mode != HostPorts::Iptables);
+            rebuild(&mut socket, others.chain([set]), false)?;
+        }
+        Err(error) if error.errno() == Some(Errno::EEXIST) => {
+            // The ports of a pod that is on its way out.
+            let mut stale = Vec::new();
+            for element in &elements {
+                if lookup(&mut socket, element)?.is_some() {
+                    stale.push(element.clone());
+                }
+            }
+            insert(&mut socket, &elements, &stale)?;
+        }
+        other => other?,
+    }
+    step!();
+    Ok(())
+}
+
+/// Removes the elements that still lead to this pod.
+pub(super) fn remove(set: &HostPortSet) -> Result<()> {
+    let mut socket = Socket::netfilter()?;
+    let mut ours = Vec::new();
+    for element in elements(set) {
+        if lookup(&mut socket, &element)?.is_some_and(|data| data == element.data) {
+            ours.push(element);
+        }
+    }
+    if ours.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch::default();
+    batch.begin();
+    for element in &ours {
+        batch.netfilter(
+            "close a host port",
+            DELETE_ELEMENT,
+            0,
+            NFPROTO_INET,
+            0,
+            element.key_only().as_ref(),
+        );
+    }
+    finish(&mut socket, batch)?;
+    step!();
+    Ok(())
+}
+
+/// Compares the elements.
+pub(super) fn check(forwards: &[Forward]) -> Result<()> {
+    let mut socket = Socket::netfilter()?;
+    for forward in forwards {
+        let element = Element::forward(forward);
+        match lookup(&mut socket, &element)? {
+            Some(data) if data == element.data => {}
+            Some(_) => return Err(Error::Check(format!("host port {forward} leads elsewhere"))),
+            None => return Err(Error::Check(format!("host port {forward} is closed"))),
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the table by what these ask for; removes it if they ask for nothing.
+pub(super) fn restore(sets: &[&HostPortSet]) -> Result<()> {
+    rebuild(&mut Socket::netfilter()?, sets.iter().copied(), true)
+}
+
+/// Removes the table.
+pub(super) fn purge() -> Result<()> {
+    let mut socket = Socket::netfilter()?;
+    let mut batch = Batch::default();
+    batch.begin();
+    ruleset::ensure_no_table(&mut batch);
+    finish(&mut socket, batch)
+}
+
+/// What the table has to hold for a pod.
+fn elements(set: &HostPortSet) -> Vec<Element> {
+    set.forwards
+        .iter()
+        .map(Element::forward)
+        .chain(set.pods().into_iter().map(Element::hairpin))
+        .collect()
+}
+
+fn insert(socket: &mut Socket, elements: &[Element], stale: &[Element]) -> Result<()> {
+    let mut batch = Batch::default();
+    batch.begin();
+    for element in stale {
+        batch.netfilter(
+            "close a host port",
+            DELETE_ELEMENT,
+            0,
+            NFPROTO_INET,
+            0,
+            element.key_only().as_ref(),
+        );
+    }
+    new_elements(&mut batch, elements);
+    finish(socket, batch)
+}
+
+fn new_elements(batch: &mut Batch, elements: &[Element]) {
+    for element in elements {
+        batch.netfilter(
+            "open a host port",
+            NEW_ELEMENT,
+            NLM_F_CREATE,
+            NFPROTO_INET,
+            0,
+            element.whole().as_ref(),
+        );
+    }
+}
+
+/// The whole table in one transaction. Where two ask for a port, the later one gets it.
+fn rebuild<'a>(
+    socket: &mut Socket,
+    sets: impl Iterator<Item = &'a HostPortSet>,
+    replace: bool,
+) -> Result<()> {
+    let mut wanted: BTreeMap<(&'static str, Vec<u8>), Element> = BTreeMap::new();
+    for element in sets.flat_map(elements) {
+        wanted.insert((element.set, element.key.clone()), element);
+    }
+    let mut batch = Batch::default();
+    batch.begin();
+    if replace {
+        ruleset::ensure_no_table(&mut batch);
+    }
+    if !wanted.is_empty() {
+        ruleset::add_table(&mut batch);
+        let wanted: Vec<Element> = wanted.into_values().collect();
+        new_elements(&mut batch, &wanted);
+    }
+    finish(socket, batch)
+}
+
+/// Commits; the acknowledgement of the last message says that all of it is done.
+fn finish(socket: &mut Socket, mut batch: Batch) -> Result<()> {
+    batch.commit();
+    socket.run(batch)
+}
+
+/// Where an element leads; `None` if there is none.
+fn lookup(socket: &mut Socket, element: &Element) -> Result<Option<Vec<u8>>> {
+    let mut batch = Batch::default();
+    let question = element.key_only();
+    batch.netfilter(
+        "look up a host port",
+        GET_ELEMENT,
+        NLM_F_ACK,
+        NFPROTO_INET,
+        0,
+        question.as_ref(),
+    );
+    match socket.ask(batch) {
+        Ok(answers) => Ok(answers
+            .iter()
+            .find_map(|answer| element::data_of(payload(answer).get(4..)?))),
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the table is there.
+pub(super) fn exists() -> Result<bool> {
+    let mut batch = Batch::default();
+    let question = Attributes::new().string(1, TABLE);
+    batch.netfilter(
+        "look up the table",
+        GET_TABLE,
+        0,
+        NFPROTO_INET,
+        0,
+        question.as_ref(),
+    );
+    match Socket::netfilter()?.ask(batch) {
+        Ok(_) => Ok(true),
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
