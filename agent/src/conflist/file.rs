@@ -1,7 +1,7 @@
 //! The file itself.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -98,10 +98,10 @@ impl ConflistFile {
     }
 }
 
-/// Whether the folder is still open here but has no name any more, as happens to a mount whose
-/// source is removed: nothing can ever be created in it.
-pub fn is_orphaned(dir: &Path) -> bool {
-    fs::metadata(dir).is_ok_and(|metadata| metadata.nlink() == 0)
+/// Whether an error of [`ConflistFile::write`] says that the folder is there and yet nothing can be
+/// created in it, as happens to a mount whose source is removed.
+pub fn is_orphaned(dir: &Path, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound && dir.is_dir()
 }
 
 #[cfg(test)]
@@ -143,11 +143,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let blocked = dir.path().join("file");
         fs::write(&blocked, "").unwrap();
-        assert!(
-            ConflistFile::new(&blocked.join("net.d"))
-                .write("x")
-                .is_err()
-        );
-        assert!(!is_orphaned(dir.path()));
+        let nested = blocked.join("net.d");
+        let error = ConflistFile::new(&nested).write("x").unwrap_err();
+        assert!(!is_orphaned(&nested, &error));
     }
 }

@@ -10,14 +10,13 @@ mod watch;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use kindnet_core::conflist::{ConflistPlan, plan, shadowing};
 use tokio::sync::watch as channel;
 
 pub use file::{ConflistFile, Removal};
 use watch::FolderWatch;
 
-use crate::cluster::{Cluster, chain};
+use crate::cluster::Cluster;
 use crate::metrics::Metrics;
 use crate::progress::Tracker;
 use crate::uplink::Mtu;
@@ -41,11 +40,37 @@ pub struct ConflistSync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Standing {
     /// Something has to happen first.
-    Waiting(String),
+    Waiting(Wait),
     /// The file is as it should be; names of files that come before it.
     InPlace(Vec<String>),
     /// It could not be read or written.
     Trouble(String),
+}
+
+/// What has to happen first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wait {
+    OwnNode,
+    Mtu,
+    /// A pod subnet, for the node of this name.
+    PodCidr(String),
+    /// Other features.
+    Features(String),
+}
+
+impl std::fmt::Display for Wait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::OwnNode => f.write_str("this node's entry in the API"),
+            Self::Mtu => f.write_str("the MTU of the uplink"),
+            Self::PodCidr(node) => write!(
+                f,
+                "a pod subnet: spec.podCIDRs of node {node} is empty; if it stays so, the \
+                 controller manager runs without --allocate-node-cidrs"
+            ),
+            Self::Features(names) => f.write_str(names),
+        }
+    }
 }
 
 impl ConflistSync {
@@ -58,7 +83,7 @@ impl ConflistSync {
         let mut folder = FolderWatch::new(&self.dir);
         let mut changes = self.cluster.subscribe();
         let mut progress = self.progress.subscribe();
-        let mut standing = Standing::Waiting(String::new());
+        let mut standing = None;
         let mut written: Option<Instant> = None;
         file.remove_leftovers();
         loop {
@@ -68,14 +93,14 @@ impl ConflistSync {
             // Before the look at the file, so that no change falls between the two.
             folder.arm();
             let now = self.sync(&file, &mut written).await?;
-            if now != standing {
-                now.log();
-                standing = now;
-            }
-            let retry = match standing {
+            let retry = match now {
                 Standing::Trouble(_) => PAUSE,
                 _ => RESYNC,
             };
+            if standing.as_ref() != Some(&now) {
+                now.log();
+                standing = Some(now);
+            }
             tokio::select! {
                 _ = changes.changed() => {}
                 _ = progress.changed() => {}
@@ -92,21 +117,17 @@ impl ConflistSync {
         written: &mut Option<Instant>,
     ) -> anyhow::Result<Standing> {
         let Some(own) = self.cluster.own() else {
-            return Ok(Standing::Waiting("this node's entry in the API".to_owned()));
+            return Ok(Standing::Waiting(Wait::OwnNode));
         };
         let Mtu::Known(mtu) = *self.mtu.borrow() else {
-            return Ok(Standing::Waiting("the MTU".to_owned()));
+            return Ok(Standing::Waiting(Wait::Mtu));
         };
         let ConflistPlan::Write(conflist) = plan(&own, mtu) else {
-            return Ok(Standing::Waiting(format!(
-                "a pod subnet: spec.podCIDRs of node {} is empty; if it stays so, the controller \
-                 manager runs without --allocate-node-cidrs",
-                own.name
-            )));
+            return Ok(Standing::Waiting(Wait::PodCidr(own.name)));
         };
         let missing = self.progress.get().missing_for(&own.pod_cidrs);
         if !missing.is_empty() {
-            return Ok(Standing::Waiting(missing.join(", ")));
+            return Ok(Standing::Waiting(Wait::Features(missing.join(", "))));
         }
         let content = conflist.to_json();
         match file.read() {
@@ -116,7 +137,8 @@ impl ConflistSync {
                     tokio::time::sleep(PAUSE.saturating_sub(elapsed)).await;
                 }
                 *written = Some(Instant::now());
-                if let Err(error) = file.write(&content) {
+                // Once more at once: the folder may have been removed and made anew in between.
+                if let Err(error) = file.write(&content).or_else(|_| file.write(&content)) {
                     return self.trouble(&error);
                 }
                 self.metrics.conflist_writes.inc();
@@ -139,23 +161,25 @@ impl ConflistSync {
 
     fn trouble(&self, error: &std::io::Error) -> anyhow::Result<Standing> {
         self.metrics.conflist_errors.inc();
-        if file::is_orphaned(&self.dir) {
-            return Err(std::io::Error::from(error.kind())).with_context(|| {
-                format!(
-                    "{} was removed while mounted here; a new container gets the new one",
-                    self.dir.display()
-                )
-            });
-        }
-        Ok(Standing::Trouble(chain(error)))
+        let dir = self.dir.display();
+        anyhow::ensure!(
+            !file::is_orphaned(&self.dir, error),
+            "{dir} was removed while it is mounted here; a new container gets the new one"
+        );
+        // Not the whole error: it names a temporary file, another one each time.
+        Ok(Standing::Trouble(format!("{dir}: {}", error.kind())))
     }
 }
 
 impl Standing {
     fn log(&self) {
         match self {
-            Self::Waiting(what) => {
-                tracing::info!(waiting_for = what, "CNI configuration not written yet");
+            // The other features take milliseconds, and say so themselves when they do not.
+            Self::Waiting(Wait::Features(names)) => {
+                tracing::debug!(waiting_for = names, "CNI configuration not written yet");
+            }
+            Self::Waiting(wait) => {
+                tracing::info!(waiting_for = %wait, "CNI configuration not written yet");
             }
             Self::InPlace(before) if before.is_empty() => {}
             Self::InPlace(before) => tracing::warn!(
