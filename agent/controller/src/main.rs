@@ -15,15 +15,10 @@ mod reconcile;
 mod run;
 mod status;
 
-use std::time::Duration;
-
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, LogFormat};
-
-/// A watch that never answered must not keep the process alive after it was told to stop.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -33,7 +28,8 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let result = runtime.block_on(run::run(args));
-    runtime.shutdown_timeout(SHUTDOWN_LIMIT);
+    // A watch that never answered must not keep the process alive after it was told to stop.
+    runtime.shutdown_background();
     result
 }
 

@@ -124,7 +124,17 @@ pub(crate) async fn delete_objects(
         let name = object.name_any();
         let title = format!("{}/{name}", gvk.kind);
         let what = format!("delete {title}");
-        let (resource, capabilities) = retry(until, &what, || pinned_kind(client, &gvk)).await?;
+        let found = retry(until, &what, || async {
+            match pinned_kind(client, &gvk).await {
+                Ok(found) => Ok(Some(found)),
+                // Without the kind there can be no object of it.
+                Err(error) if is_status(&error, 404) => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let Some((resource, capabilities)) = found.await? else {
+            continue;
+        };
         let api = api(client, object, &resource, &capabilities);
         let was_there = retry(until, &what, || async {
             match api.delete(&name, &DeleteParams::background()).await {

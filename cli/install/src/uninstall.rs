@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::stream::select_all;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{ApplyOptions, Deleted, apply_objects, delete_objects, retry};
+use crate::error::is_status;
 use crate::watch::{follow, listed, until};
 use crate::{diagnose, manifests};
 
@@ -96,15 +98,16 @@ impl Run<'_> {
         let image = self.image().await?;
 
         if let Some(image) = &image {
-            // The controller first, or it would make the agents again.
-            let child = step.child("controller");
-            self.stop::<Deployment>(names::CONTROLLER_NAME, CONTROLLER_PODS, &mut summary)
+            // Without its Configuration a controller that still runs does not make the agents again.
+            let name = names::CONFIGURATION_NAME;
+            self.delete::<Configuration>(name, &mut summary).await?;
+            self.delete::<DaemonSet>(names::AGENT_NAME, &mut summary)
                 .await?;
-            child.done();
-            let child = step.child("agents");
-            self.delete_configurations(&mut summary).await?;
-            self.stop::<DaemonSet>(names::AGENT_NAME, AGENT_PODS, &mut summary)
+            self.delete::<Deployment>(names::CONTROLLER_NAME, &mut summary)
                 .await?;
+            let child = step.child("agents and controller");
+            self.pods_gone(AGENT_PODS).await?;
+            self.pods_gone(CONTROLLER_PODS).await?;
             child.done();
             let child = step.child("nodes");
             self.clean_nodes(image, child, ui, &mut summary).await?;
@@ -146,35 +149,38 @@ impl Run<'_> {
 
     async fn get<K>(&self, name: &str) -> Result<Option<K>, UserError>
     where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + DeserializeOwned,
+        K: Named,
         K::DynamicType: Default,
     {
         let api = Api::<K>::namespaced(self.client.clone(), names::NAMESPACE);
         let what = format!("read {}/{name}", K::kind(&K::DynamicType::default()));
-        retry(deadline(PATIENCE), &what, || api.get_opt(name)).await
+        retry(deadline(PATIENCE), &what, || async {
+            absent_is_none(api.get(name).await)
+        })
+        .await
     }
 
-    /// Deletes a workload and waits until its last pod is gone.
-    async fn stop<K>(
-        &self,
-        name: &str,
-        selector: &str,
-        summary: &mut UninstallSummary,
-    ) -> Result<(), UserError>
+    /// Deletes an object; one that is gone already is no failure.
+    async fn delete<K>(&self, name: &str, summary: &mut UninstallSummary) -> Result<(), UserError>
     where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + DeserializeOwned,
+        K: Named,
         K::DynamicType: Default,
     {
         let api = Api::<K>::namespaced(self.client.clone(), names::NAMESPACE);
-        let kind = K::kind(&K::DynamicType::default()).into_owned();
-        self.delete(&api, &format!("{kind}/{name}"), name, summary)
-            .await?;
+        let title = format!("{}/{name}", K::kind(&K::DynamicType::default()));
+        let what = format!("delete {title}");
+        let deleted = retry(deadline(PATIENCE), &what, || async {
+            absent_is_none(api.delete(name, &DeleteParams::background()).await)
+        })
+        .await?;
+        if deleted.is_some() {
+            summary.removed.push(title);
+        }
+        Ok(())
+    }
+
+    /// Waits until the last pod with a label is gone.
+    async fn pods_gone(&self, selector: &str) -> Result<(), UserError> {
         let (pods, changes) = follow(
             Api::<Pod>::namespaced(self.client.clone(), names::NAMESPACE),
             watcher::Config::default().labels(selector),
@@ -190,44 +196,13 @@ impl Run<'_> {
                 })
                 .then_some(())
         };
-        let result = until(changes, self.options.timeout, gone).await;
-        result.map_err(|_| {
-            UserError::failure(format!("the pods of {kind}/{name} do not end")).hint(format!(
-                "see why: kubectl -n kube-system describe pods -l {selector}"
-            ))
-        })
-    }
-
-    async fn delete_configurations(&self, summary: &mut UninstallSummary) -> Result<(), UserError> {
-        let api = Api::<Configuration>::namespaced(self.client.clone(), names::NAMESPACE);
-        let name = names::CONFIGURATION_NAME;
-        self.delete(&api, &format!("Configuration/{name}"), name, summary)
+        until(changes, self.options.timeout, gone)
             .await
-    }
-
-    async fn delete<K>(
-        &self,
-        api: &Api<K>,
-        title: &str,
-        name: &str,
-        summary: &mut UninstallSummary,
-    ) -> Result<(), UserError>
-    where
-        K: Clone + std::fmt::Debug + DeserializeOwned,
-    {
-        let what = format!("delete {title}");
-        let deleted = retry(deadline(PATIENCE), &what, || async {
-            match api.delete(name, &DeleteParams::background()).await {
-                Ok(_) => Ok(true),
-                Err(error) if crate::error::is_status(&error, 404) => Ok(false),
-                Err(error) => Err(error),
-            }
-        })
-        .await?;
-        if deleted {
-            summary.removed.push(title.to_owned());
-        }
-        Ok(())
+            .map_err(|_| {
+                UserError::failure(format!("the pods with the label {selector} do not end")).hint(
+                    format!("see why: kubectl -n kube-system describe pods -l {selector}"),
+                )
+            })
     }
 
     /// Names of the nodes whose kubelet does not report.
@@ -297,15 +272,15 @@ impl Run<'_> {
         }
         summary.nodes_cleaned = clean;
         summary.nodes_skipped = silent;
-        self.stop::<DaemonSet>(manifests::UNINSTALL_NAME, CLEANER_PODS, summary)
-            .await
+        let mut unlisted = UninstallSummary::default();
+        self.delete::<DaemonSet>(manifests::UNINSTALL_NAME, &mut unlisted)
+            .await?;
+        self.pods_gone(CLEANER_PODS).await
     }
 
     /// Everything that is left, in the opposite order of its making.
     async fn delete_rest(&self, summary: &mut UninstallSummary) -> Result<(), UserError> {
-        let leases = Api::<Lease>::namespaced(self.client.clone(), names::NAMESPACE);
-        let name = names::CONTROLLER_NAME;
-        self.delete(&leases, &format!("Lease/{name}"), name, summary)
+        self.delete::<Lease>(names::CONTROLLER_NAME, summary)
             .await?;
         let mut objects: Vec<DynamicObject> = manifests::install(names::DEFAULT_IMAGE, "")?;
         objects.reverse();
@@ -325,6 +300,26 @@ impl Run<'_> {
             UserError::failure("the CRD is not removed")
                 .hint("a Configuration with a finalizer holds it: kubectl get configurations.kindnet.io -A")
         })
+    }
+}
+
+/// A kind of object in a namespace that has a name.
+trait Named:
+    kube::Resource<Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned
+{
+}
+
+impl<K> Named for K where
+    K: kube::Resource<Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned
+{
+}
+
+/// Neither the object nor, without the CRD, its kind has to exist.
+fn absent_is_none<T>(result: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_status(&error, 404) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
