@@ -12,10 +12,10 @@ pub fn init(verbose: u8) {
     let default = match verbose {
         0 => "off",
         1 => {
-            "warn,kindnet_cluster=debug,kindnet_install=debug,kindnet_verify=debug,kindnetctl=debug"
+            "warn,kube_client=off,kindnet_cluster=debug,kindnet_install=debug,kindnet_verify=debug,kindnetctl=debug"
         }
         2 => {
-            "info,kindnet_cluster=trace,kindnet_install=trace,kindnet_verify=trace,kindnetctl=trace"
+            "info,kube_client=off,kindnet_cluster=trace,kindnet_install=trace,kindnet_verify=trace,kindnetctl=trace"
         }
         _ => "debug",
     };

@@ -204,6 +204,7 @@ impl Run<'_> {
         if self.spec.workers > 0 {
             api::joinable(&client).await?;
         }
+        tracing::debug!("nodes can join");
         self.joinable.send_replace(true);
         Ok(())
     }
