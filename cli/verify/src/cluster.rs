@@ -35,6 +35,8 @@ pub struct Cluster {
     pub kubernetes: Vec<IpAddr>,
     /// Why there is no cluster DNS.
     pub no_dns: Option<String>,
+    /// Nodes with a ready pod behind the Service kube-dns.
+    pub dns_nodes: Vec<String>,
     /// Why kindnet's own configuration is not to be expected.
     pub not_kindnet: Option<String>,
     /// Whether pods keep their address when they leave the cluster.
@@ -83,6 +85,11 @@ impl Cluster {
         // No Configuration, or no right to read it, or no such kind: the checks work without.
         let configuration = configuration.ok().flatten();
         let agent = agent.ok().flatten();
+        let dns_nodes = endpoints
+            .as_ref()
+            .ok()
+            .and_then(Option::as_ref)
+            .map(nodes_of);
         let no_dns = match (dns, endpoints) {
             (Ok(None), _) => Some("there is no Service kube-dns".to_owned()),
             (Ok(Some(_)), Ok(Some(endpoints))) if no_addresses(&endpoints) => {
@@ -109,6 +116,7 @@ impl Cluster {
                 .map(cluster_ips)
                 .unwrap_or_default(),
             no_dns,
+            dns_nodes: dns_nodes.unwrap_or_default(),
             not_kindnet: (configuration.is_none() && agent.is_none()).then(|| {
                 format!(
                     "kindnet is not installed: no DaemonSet {}/{}",
@@ -232,6 +240,15 @@ pub fn cluster_ips(service: &Service) -> Vec<IpAddr> {
 fn no_addresses(endpoints: &Endpoints) -> bool {
     let mut subsets = endpoints.subsets.iter().flatten();
     !subsets.any(|s| s.addresses.as_ref().is_some_and(|a| !a.is_empty()))
+}
+
+fn nodes_of(endpoints: &Endpoints) -> Vec<String> {
+    let subsets = endpoints.subsets.iter().flatten();
+    let addresses = subsets.flat_map(|s| s.addresses.iter().flatten());
+    let mut names: Vec<String> = addresses.filter_map(|a| a.node_name.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn agent_image(agent: &DaemonSet) -> Option<String> {

@@ -36,25 +36,43 @@ pub fn hops(topology: &Topology, evaluated: &[Evaluated]) -> BTreeMap<Source, Ve
             }
         }
     }
-    for (key, family) in failed_services(evaluated) {
-        let batch = batches.entry(key.source).or_default();
-        for direct in direct(topology, family) {
-            if !batch.contains(&direct) {
-                batch.push(direct);
+    for (key, target, family) in elsewhere_failed(evaluated) {
+        let more = match target {
+            Target::Service => direct(topology, family)
+                .into_iter()
+                .map(|action| (key.source, action))
+                .collect(),
+            _ => vec![from_host(key)],
+        };
+        for (source, action) in more {
+            let batch = batches.entry(source).or_default();
+            if !batch.contains(&action) {
+                batch.push(action);
             }
         }
     }
     batches
 }
 
-/// Failures of Services: are the pods behind them reached without?
-fn failed_services(evaluated: &[Evaluated]) -> impl Iterator<Item = (&Key, Family)> {
+/// The same packet from the host: does it get through without a pod?
+fn from_host(key: &Key) -> (Source, Action) {
+    let source = Source {
+        role: Role::Host,
+        ..key.source
+    };
+    (source, key.action.clone())
+}
+
+/// Failures of Services and of what is outside.
+fn elsewhere_failed(evaluated: &[Evaluated]) -> impl Iterator<Item = (&Key, Target, Family)> {
     evaluated
         .iter()
         .filter_map(|check| Some((check, check.instance.family?)))
         .flat_map(|(check, family)| check.findings.iter().map(move |f| (f, family)))
         .filter_map(|(finding, family)| match &finding.probe {
-            Some((key, Target::Service, Some(_))) => Some((key, family)),
+            Some((key, target @ (Target::Service | Target::Outside), Some(_))) => {
+                Some((key, *target, family))
+            }
             _ => None,
         })
 }
@@ -81,13 +99,14 @@ pub fn explain(topology: &Topology, evaluated: &mut [Evaluated], answers: &Answe
             };
             finding.failure.stopped_at = match (path(topology, family, key, *target), problem) {
                 (Some(path), Some(problem)) => Some(Judge { path, answers }.verdict(key, *problem)),
-                (Some(path), None) if kind == Kind::PodSource => Some(format!(
-                    "traffic between pods is masqueraded on {}",
-                    path.a_name()
+                (_, None) if kind == Kind::PodSource => {
+                    let owner = finding.seen_from.and_then(|ip| topology.owner(ip));
+                    owner.map(|node| format!("node {} masquerades traffic between pods", node.name))
+                }
+                (_, None) if kind == Kind::Outside => Some(format!(
+                    "node {} does not masquerade what its pods send out of the cluster",
+                    topology.nodes[key.source.node].name
                 )),
-                (_, None) if kind == Kind::Outside => Some(
-                    "the node does not masquerade what pods send out of the cluster".to_owned(),
-                ),
                 (None, Some(problem)) => elsewhere(topology, answers, key, *target, *problem),
                 _ => None,
             };
@@ -269,7 +288,7 @@ impl Judge<'_> {
                     "between {} and {}: {} has {problem}",
                     path.a_name(),
                     path.b_name(),
-                    path.a_name()
+                    path.a_name(),
                 ));
             }
             let back = self.route(path.b, path.a, path.from_pod && path.to_pod);
@@ -428,14 +447,23 @@ fn elsewhere(
         }
         Target::Dns => match problem {
             ProblemKind::Timeout | ProblemKind::Unreachable | ProblemKind::Refused => {
-                Some("on the way to the name server".to_owned())
+                Some(match topology.dns_nodes.as_slice() {
+                    [] => "on the way to the name server".to_owned(),
+                    nodes => format!("on the way to the name server on {}", nodes.join(", ")),
+                })
             }
             _ => None,
         },
-        Target::Outside => Some(format!(
-            "between node {node} and the outside host, or on the way back: a pod's own address \
-             cannot be answered to from there"
-        )),
+        Target::Outside => {
+            let (host, action) = from_host(key);
+            Some(match answers.passed(host, &action) {
+                Some(false) => format!("between node {node} and the outside host"),
+                _ => format!(
+                    "node {node} itself reaches the outside host: its pods' packets are not \
+                     forwarded, or leave with an address nobody outside can answer to"
+                ),
+            })
+        }
         Target::Pod(_) | Target::Node(_) => None,
     }
 }

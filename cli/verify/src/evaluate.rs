@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use kindnet_api::node::Family;
@@ -51,6 +51,8 @@ pub struct Finding {
     pub failure: Failure,
     /// The probe, and where it should have ended; none for checks without probes.
     pub probe: Option<(Key, Target, Option<ProblemKind>)>,
+    /// Address the server saw, where it is not the expected one.
+    pub seen_from: Option<IpAddr>,
 }
 
 /// A check with its findings.
@@ -143,6 +145,7 @@ fn probes(topology: &Topology, uses: &[Use], answers: &Answers, result: &mut Eva
                     stopped_at: None,
                 },
                 probe: None,
+                seen_from: None,
             });
             continue;
         };
@@ -160,6 +163,10 @@ fn probes(topology: &Topology, uses: &[Use], answers: &Answers, result: &mut Eva
                     stopped_at: None,
                 },
                 probe: Some((usage.key.clone(), usage.target, kind)),
+                seen_from: match &answer.result {
+                    Ok(Seen::Echo(echo)) => Some(echo.peer.ip()),
+                    _ => None,
+                },
             });
         }
     }
@@ -331,6 +338,7 @@ fn pod_states(topology: &Topology, family: Option<Family>) -> Vec<Finding> {
                     stopped_at: None,
                 },
                 probe: None,
+                seen_from: None,
             });
         }
     }

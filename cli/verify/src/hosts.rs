@@ -31,6 +31,7 @@ pub fn findings(topology: &Topology, instance: &Instance, answers: &Answers) -> 
         findings.extend(failures.into_iter().map(|failure| Finding {
             failure,
             probe: None,
+            seen_from: None,
         }));
     }
     findings

@@ -153,6 +153,7 @@ async fn topology(
         host_port: 0,
         // A name server that is still starting is waited for by the probes themselves.
         no_dns: None,
+        dns_nodes: Vec::new(),
         kubernetes: cluster.kubernetes.clone(),
         outside: Err(String::new()),
         not_kindnet: cluster.not_kindnet.clone(),

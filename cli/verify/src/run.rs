@@ -310,6 +310,7 @@ fn topology(
         host_network_port: shape.host_network_port,
         host_port: shape.host_port.unwrap_or_default(),
         no_dns: cluster.no_dns.clone(),
+        dns_nodes: cluster.dns_nodes.clone(),
         kubernetes: cluster.kubernetes.clone(),
         outside,
         not_kindnet: cluster.not_kindnet.clone(),

@@ -14,6 +14,9 @@ const FAILED: Style = Style::new()
 const SKIPPED: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
 const HEADING: Style = Style::new().bold();
 
+/// Failures of a check that are shown in full; `-o json` has them all.
+const SHOWN: usize = 2;
+
 /// A cell is at least so wide: `✓ 1234 ms*`.
 const CELL: usize = 12;
 
@@ -119,7 +122,7 @@ fn explain(text: &mut String, check: &Check) {
             let _ = writeln!(text, "      {SKIPPED}{family}{reason}{SKIPPED:#}");
         }
         Outcome::Fail { failures } => {
-            for failure in failures {
+            for failure in failures.iter().take(SHOWN) {
                 let _ = writeln!(text, "      {FAILED}{family}{}{FAILED:#}", failure.subject);
                 let _ = writeln!(text, "        saw       {}", failure.saw);
                 let _ = writeln!(text, "        expected  {}", failure.expected);
@@ -127,8 +130,29 @@ fn explain(text: &mut String, check: &Check) {
                     let _ = writeln!(text, "        stopped   {stopped}");
                 }
             }
+            let more = failures.len().saturating_sub(SHOWN);
+            if more > 0 {
+                let _ = writeln!(text, "      {family}and {more} more");
+            }
         }
     }
+}
+
+/// Where packets stopped, each place once, the most frequent first.
+fn places(report: &Report) -> Vec<(&str, usize)> {
+    let mut places: Vec<(&str, usize)> = Vec::new();
+    let failures = report.checks.iter().flat_map(|c| match &c.outcome {
+        Outcome::Fail { failures } => failures.as_slice(),
+        _ => &[],
+    });
+    for place in failures.filter_map(|f| f.stopped_at.as_deref()) {
+        match places.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, count)) => *count += 1,
+            None => places.push((place, 1)),
+        }
+    }
+    places.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    places
 }
 
 fn summary(text: &mut String, report: &Report) {
@@ -142,6 +166,13 @@ fn summary(text: &mut String, report: &Report) {
             text,
             "\n* not at the first attempt: pods and Services were a moment old"
         );
+    }
+    let places = places(report);
+    if !places.is_empty() {
+        let _ = writeln!(text, "\n{HEADING}Where packets stopped{HEADING:#}");
+        for (place, count) in places {
+            let _ = writeln!(text, "  {count:>3} times {place}");
+        }
     }
     let style = if failed == 0 { PASSED } else { FAILED };
     let verdict = match (failed, passed) {

@@ -133,6 +133,8 @@ pub struct Topology {
     pub host_port: u16,
     /// Why there is no cluster DNS; none where there is.
     pub no_dns: Option<String>,
+    /// Nodes with a name server, where they are known.
+    pub dns_nodes: Vec<String>,
     /// Addresses of the API server's Service.
     pub kubernetes: Vec<IpAddr>,
     /// A server outside of the cluster, or why there is none.
@@ -145,6 +147,14 @@ impl Topology {
     /// Positions of the chosen nodes.
     pub fn chosen(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.nodes.len()).filter(|i| self.nodes[*i].chosen)
+    }
+
+    /// The node an address belongs to, itself or as one of its pods.
+    #[must_use]
+    pub fn owner(&self, ip: IpAddr) -> Option<&TestNode> {
+        self.nodes
+            .iter()
+            .find(|n| n.addresses.contains(&ip) || n.pod_cidrs.iter().any(|c| c.contains(&ip)))
     }
 
     /// Services of a family.
