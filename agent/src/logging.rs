@@ -8,7 +8,7 @@ use crate::args::{LogArgs, LogFormat};
 
 /// Starts logging. A filter that cannot be read becomes `info`.
 pub fn init(args: &LogArgs) {
-    let parsed = EnvFilter::try_new(&args.log_level);
+    let parsed = EnvFilter::try_new(filter(&args.log_level));
     let bad = parsed.as_ref().err().map(ToString::to_string);
     let log = tracing_subscriber::fmt()
         .with_env_filter(parsed.unwrap_or_else(|_| EnvFilter::new("info")))
@@ -25,5 +25,30 @@ pub fn init(args: &LogArgs) {
             error,
             "unusable log filter, using info"
         );
+    }
+}
+
+/// A bare level is meant for this program. Its libraries stay at warnings, and kube is silent about
+/// failed requests altogether: whoever made one reports it, with what it was for.
+fn filter(level: &str) -> String {
+    if level.contains(['=', ',']) {
+        return level.to_owned();
+    }
+    format!(
+        "warn,kindnetd={level},kindnet_net={level},kindnet_core={level},\
+         kube_client::client::builder=off"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_level_is_for_us_and_a_filter_is_taken_as_it_is() {
+        assert!(EnvFilter::try_new(filter("debug")).is_ok());
+        assert!(filter("debug").contains("kindnetd=debug"));
+        assert_eq!(filter("info,kube=debug"), "info,kube=debug");
+        assert!(EnvFilter::try_new(filter("loud")).is_err());
     }
 }
