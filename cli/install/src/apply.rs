@@ -36,7 +36,7 @@ impl Default for ApplyOptions {
     fn default() -> Self {
         Self {
             field_manager: names::CLI_FIELD_MANAGER,
-            patience: Duration::from_secs(60),
+            patience: Duration::from_secs(20),
         }
     }
 }

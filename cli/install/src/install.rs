@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{AppliedObject, ApplyOptions, apply_objects, retry};
+use crate::apply::{AppliedObject, ApplyOptions, apply_objects, delete_objects, retry};
 use crate::error::{is_status, request_failed};
 use crate::wait::Readiness;
 use crate::{conflict, manifests};
@@ -61,7 +61,7 @@ pub struct Summary {
     pub ready: Option<Readiness>,
 }
 
-/// Sends the manifests and the Configuration. Waits up to a minute for an API server that is still
+/// Sends the manifests and the Configuration. Waits a little for an API server that is still
 /// starting, but for nothing else: no node has to be Ready.
 ///
 /// # Errors
@@ -151,6 +151,10 @@ async fn apply_all(
         Some(endpoint) => Some(endpoint.clone()),
         None => cluster_info_endpoint(client, until).await?,
     };
+
+    // Left by an interrupted uninstall, it would stand in the agents' way.
+    let cleaner = manifests::uninstall(options.image(), false)?;
+    delete_objects(client, &[cleaner], until).await?;
 
     step.message("sending the manifests");
     let objects = manifests::install(options.image(), endpoint.as_deref().unwrap_or_default())?;

@@ -15,6 +15,9 @@ const CONFIGURATION: &str = include_str!("../../../docs/default-configuration.ya
 /// Name of the DaemonSet that cleans the nodes.
 pub(crate) const UNINSTALL_NAME: &str = "kindnet-uninstall";
 
+/// A label no node has.
+const HOLD_LABEL: &str = "kindnet.io/hold-uninstall";
+
 /// Everything but the Configuration.
 ///
 /// # Errors
@@ -35,13 +38,18 @@ pub fn install(image: &str, control_plane_endpoint: &str) -> Result<Vec<DynamicO
     objects(documents)
 }
 
-/// The DaemonSet that cleans the nodes.
+/// The DaemonSet that cleans the nodes. One that is held is in the cluster but on no node yet: it
+/// tells a later run, should this one be interrupted, that there is something to clean and by which
+/// image.
 ///
 /// # Errors
 /// As [`install`].
-pub fn uninstall(image: &str) -> Result<DynamicObject, UserError> {
+pub fn uninstall(image: &str, held: bool) -> Result<DynamicObject, UserError> {
     let mut document: Value = yaml::from_str(UNINSTALL).map_err(broken)?;
     set_image(&mut document, image);
+    if held {
+        document["spec"]["template"]["spec"]["nodeSelector"][HOLD_LABEL] = json!("true");
+    }
     serde_json::from_value(document).map_err(broken)
 }
 
@@ -111,11 +119,14 @@ mod tests {
 
     #[test]
     fn the_cleaner_uses_the_image_everywhere() {
-        let object = uninstall("example.test/k:1").unwrap();
+        let object = uninstall("example.test/k:1", false).unwrap();
         assert_eq!(object.metadata.name.as_deref(), Some(UNINSTALL_NAME));
         let text = object.data.to_string();
         assert_eq!(text.matches("example.test/k:1").count(), 2);
         assert!(!text.contains(names::DEFAULT_IMAGE));
+        assert!(!text.contains(HOLD_LABEL));
+        let held = uninstall("example.test/k:1", true).unwrap();
+        assert!(held.data.to_string().contains(HOLD_LABEL));
     }
 
     #[test]

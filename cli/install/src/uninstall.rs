@@ -98,6 +98,7 @@ impl Run<'_> {
         let image = self.image().await?;
 
         if let Some(image) = &image {
+            self.apply_cleaner(image, true).await?;
             // Without its Configuration a controller that still runs does not make the agents again.
             let name = names::CONFIGURATION_NAME;
             self.delete::<Configuration>(name, &mut summary).await?;
@@ -213,6 +214,12 @@ impl Run<'_> {
         Ok(silent(nodes.iter()))
     }
 
+    async fn apply_cleaner(&self, image: &str, held: bool) -> Result<(), UserError> {
+        let cleaner = manifests::uninstall(image, held)?;
+        apply_objects(&self.client, vec![cleaner], &ApplyOptions::default()).await?;
+        Ok(())
+    }
+
     /// Runs the cleaner on every node that answers.
     async fn clean_nodes(
         &self,
@@ -221,8 +228,7 @@ impl Run<'_> {
         ui: &Ui,
         summary: &mut UninstallSummary,
     ) -> Result<(), UserError> {
-        let cleaner = manifests::uninstall(image)?;
-        apply_objects(&self.client, vec![cleaner], &ApplyOptions::default()).await?;
+        self.apply_cleaner(image, false).await?;
         let (daemonsets, daemonset_changes) = follow(
             Api::<DaemonSet>::namespaced(self.client.clone(), names::NAMESPACE),
             watcher::Config::default()
