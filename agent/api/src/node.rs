@@ -68,6 +68,9 @@ pub struct NodeInfo {
     pub pod_cidrs: Vec<IpNet>,
     /// Values that are no address or prefix.
     pub rejected: Vec<String>,
+    /// When the Node was created, in seconds since 1970: of two Nodes that claim the same thing the
+    /// older one has it.
+    pub created_secs: Option<i64>,
 }
 
 impl NodeInfo {
@@ -76,6 +79,11 @@ impl NodeInfo {
     pub fn from_node(node: &Node) -> Self {
         let mut info = Self {
             name: node.metadata.name.clone().unwrap_or_default(),
+            created_secs: node
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0.as_second()),
             ..Self::default()
         };
         let listed = node

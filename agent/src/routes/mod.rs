@@ -50,6 +50,7 @@ impl RouteSync {
         loop {
             changes.mark_unchanged();
             let desired = self.cluster.with(|own, nodes| plan(own, nodes.values()));
+            let look_again = desired.as_ref().and_then(|desired| report.planned(desired));
             let retry_in = match &desired {
                 None => RESYNC,
                 Some(desired) if sync(&routes, desired, &mut report).await => {
@@ -66,7 +67,7 @@ impl RouteSync {
             let ours: BTreeSet<IpNet> = desired
                 .map(|d| d.routes.into_keys().collect())
                 .unwrap_or_default();
-            let mut due = Instant::now() + retry_in;
+            let mut due = Instant::now() + retry_in.min(look_again.unwrap_or(RESYNC));
             loop {
                 tokio::select! {
                     _ = changes.changed() => break,
@@ -83,7 +84,6 @@ impl RouteSync {
 /// Makes the kernel match the plan; whether nothing is left that trying again would help.
 async fn sync(routes: &Routes, desired: &RoutePlan, report: &mut Report) -> bool {
     let began = Instant::now();
-    report.planned(desired);
     let observed = match routes.observe().await {
         Ok(observed) => observed,
         Err(error) => {

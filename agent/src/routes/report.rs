@@ -1,8 +1,8 @@
 //! What became of the routes, in metrics and in the log. A lasting problem is logged once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kindnet_core::routes::{RoutePlan, Skipped};
 use kindnet_net::netlink::{Outcome, Reach, Routes};
@@ -11,10 +11,15 @@ use kindnet_net::{Error, ErrorKind};
 use crate::cluster::chain;
 use crate::metrics::{Kind, Metrics, Reason};
 
+/// How long a node may lack something before it is worth a line. One that is just joining gets its
+/// pod subnet a moment after it appears.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Remembers what was reported.
 pub struct Report {
     metrics: Metrics,
-    skipped: BTreeSet<Skipped>,
+    /// Since when, and whether it was logged.
+    skipped: BTreeMap<Skipped, (Instant, bool)>,
     problems: BTreeSet<String>,
 }
 
@@ -22,27 +27,36 @@ impl Report {
     pub fn new(metrics: Metrics) -> Self {
         Self {
             metrics,
-            skipped: BTreeSet::new(),
+            skipped: BTreeMap::new(),
             problems: BTreeSet::new(),
         }
     }
 
-    /// A plan was made.
-    pub fn planned(&mut self, plan: &RoutePlan) {
+    /// A plan was made; returns when to plan again to say what is still wrong by then.
+    pub fn planned(&mut self, plan: &RoutePlan) -> Option<Duration> {
         let count = plan.routes.len().try_into().unwrap_or(i64::MAX);
         self.metrics.routes_desired.set(count);
         self.metrics.routes_skipped.clear();
+        let mut before = std::mem::take(&mut self.skipped);
+        let mut again = None;
         for entry in &plan.skipped {
             let reason = entry.reason.label();
             self.metrics
                 .routes_skipped
                 .get_or_create(&Reason { reason })
                 .inc();
-            if !self.skipped.contains(entry) {
+            let (since, mut logged) = before.remove(entry).unwrap_or((Instant::now(), false));
+            let age = since.elapsed();
+            if !logged && age >= PATIENCE {
                 tracing::warn!(node = entry.node, reason = %entry.reason, "no route to the pods of a node");
+                logged = true;
             }
+            if !logged {
+                again = Some(PATIENCE);
+            }
+            self.skipped.insert(entry.clone(), (since, logged));
         }
-        self.skipped = plan.skipped.iter().cloned().collect();
+        again
     }
 
     /// The kernel could not even be asked.

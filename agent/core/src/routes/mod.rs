@@ -1,9 +1,9 @@
 //! Which pod subnets are reached through which node.
 //!
 //! The longest prefix decides in the kernel, so peers whose subnets merely overlap both get their
-//! route. Two peers with the very same subnet cannot both have it: the first by name wins until the
-//! other is gone, whatever the order in which they appeared. No peer gets a route that would take
-//! over this node's pods or addresses.
+//! route. Two peers with the very same subnet cannot both have it: the older Node wins until it is
+//! gone, and of two of the same age the first by name, whatever the order in which this node heard of
+//! them. No peer gets a route that would take over this node's pods or addresses.
 
 mod diff;
 
@@ -80,7 +80,7 @@ impl SkipReason {
 /// left out.
 #[must_use]
 pub fn plan<'a>(own: &NodeInfo, peers: impl IntoIterator<Item = &'a NodeInfo>) -> RoutePlan {
-    let mut claims: BTreeMap<IpNet, (&str, IpAddr)> = BTreeMap::new();
+    let mut claims: BTreeMap<IpNet, (Seniority<'_>, IpAddr)> = BTreeMap::new();
     let mut skipped = Vec::new();
     for peer in peers.into_iter().filter(|p| p.name != own.name) {
         let mut skip = |node: &str, reason| {
@@ -105,12 +105,13 @@ pub fn plan<'a>(own: &NodeInfo, peers: impl IntoIterator<Item = &'a NodeInfo>) -
                 match claim(own, peer, cidr) {
                     Err(reason) => skip(&peer.name, reason),
                     Ok(gateway) => {
-                        let winner = claims.entry(cidr).or_insert((&peer.name, gateway));
-                        if winner.0 == peer.name {
+                        let seniority = Seniority::of(peer);
+                        let winner = claims.entry(cidr).or_insert((seniority, gateway));
+                        if winner.0 == seniority {
                             continue;
                         }
-                        let loser = if *peer.name < *winner.0 {
-                            std::mem::replace(winner, (&peer.name, gateway)).0
+                        let loser = if seniority < winner.0 {
+                            std::mem::replace(winner, (seniority, gateway)).0.name
                         } else {
                             &peer.name
                         };
@@ -123,7 +124,10 @@ pub fn plan<'a>(own: &NodeInfo, peers: impl IntoIterator<Item = &'a NodeInfo>) -
     // Who won is only known once everybody was heard.
     for entry in &mut skipped {
         if let SkipReason::Duplicate(cidr, winner) = &mut entry.reason {
-            *winner = claims.get(cidr).map(|c| c.0.to_owned()).unwrap_or_default();
+            *winner = claims
+                .get(cidr)
+                .map(|claim| claim.0.name.to_owned())
+                .unwrap_or_default();
         }
     }
     skipped.sort();
@@ -133,6 +137,22 @@ pub fn plan<'a>(own: &NodeInfo, peers: impl IntoIterator<Item = &'a NodeInfo>) -
             .map(|(cidr, (_, gateway))| (cidr, gateway))
             .collect(),
         skipped,
+    }
+}
+
+/// Who goes first; the smaller one does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Seniority<'a> {
+    created_secs: i64,
+    name: &'a str,
+}
+
+impl<'a> Seniority<'a> {
+    fn of(node: &'a NodeInfo) -> Self {
+        Self {
+            created_secs: node.created_secs.unwrap_or(i64::MAX),
+            name: &node.name,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ fn node(name: &str, addresses: &[&str], cidrs: &[&str]) -> NodeInfo {
         name: name.into(),
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         pod_cidrs: cidrs.iter().map(|c| c.parse().unwrap()).collect(),
-        rejected: Vec::new(),
+        ..NodeInfo::default()
     }
 }
 
@@ -65,16 +65,27 @@ fn bad_peers_are_skipped_and_the_others_served(
     assert!(plan.routes.contains_key(&net("fd00:10:244:9::/64")));
 }
 
-#[test]
-fn of_two_claims_the_first_by_name_wins_until_it_is_gone() {
-    let old = node("a", &["172.18.0.3", "fc00::3"], &["10.244.2.0/24"]);
-    let new = node("b", &["172.18.0.4", "fc00::4"], &["10.244.2.0/24"]);
+#[rstest]
+#[case("a", Some(1), "b", Some(2))]
+#[case("b", Some(1), "a", Some(2))]
+#[case("b", Some(1), "a", None)]
+#[case("a", Some(1), "b", Some(1))]
+fn of_two_claims_the_older_wins_until_it_is_gone(
+    #[case] winner: &str,
+    #[case] winner_created: Option<i64>,
+    #[case] loser: &str,
+    #[case] loser_created: Option<i64>,
+) {
+    let mut old = node(winner, &["172.18.0.3", "fc00::3"], &["10.244.2.0/24"]);
+    let mut new = node(loser, &["172.18.0.4", "fc00::4"], &["10.244.2.0/24"]);
+    old.created_secs = winner_created;
+    new.created_secs = loser_created;
     for order in [[&old, &new], [&new, &old]] {
         let plan = plan(&own(), order);
         assert_eq!(plan.routes[&net("10.244.2.0/24")], old.addresses[0]);
         assert!(plan.skipped.contains(&Skipped {
-            node: "b".into(),
-            reason: SkipReason::Duplicate(net("10.244.2.0/24"), "a".into()),
+            node: loser.into(),
+            reason: SkipReason::Duplicate(net("10.244.2.0/24"), winner.into()),
         }));
     }
     assert_eq!(
@@ -167,7 +178,8 @@ fn some_nodes() -> impl Strategy<Value = Vec<NodeInfo>> {
                 name: format!("node-{i}"),
                 addresses,
                 pod_cidrs,
-                rejected: Vec::new(),
+                created_secs: [None, Some(5)][i % 2],
+                ..NodeInfo::default()
             })
             .collect()
     })
