@@ -163,3 +163,31 @@ fn no_role_has_a_wildcard_or_reads_secrets() {
         }
     }
 }
+
+#[test]
+fn the_documentation_names_every_field() {
+    let text = read("docs/configuration.md");
+    let mut crd = crd();
+    let schema = crd.spec.versions[0].schema.take().unwrap();
+    let properties = schema.open_api_v3_schema.unwrap().properties.unwrap();
+    let mut missing = Vec::new();
+    for part in ["spec", "status"] {
+        fields(&properties[part], part, &mut missing);
+    }
+    // What is inside a condition is Kubernetes' own.
+    missing.retain(|path| {
+        let name = path.rsplit('.').next().unwrap();
+        !text.contains(name)
+    });
+    assert_eq!(missing, [] as [String; 0]);
+}
+
+fn fields(schema: &JSONSchemaProps, path: &str, found: &mut Vec<String>) {
+    for (name, child) in schema.properties.iter().flatten() {
+        let path = format!("{path}.{name}");
+        fields(child, &path, found);
+        if path != "status.conditions" {
+            found.push(path);
+        }
+    }
+}
