@@ -179,6 +179,12 @@ fn kubelet(input: &Input<'_>) -> Value {
         document["address"] = json!("::");
         document["healthzBindAddress"] = json!("::");
     }
+    // Newer kubelets report at once when they become Ready, older ones every ten seconds. What has
+    // not changed is still sent every five minutes only.
+    if !input.version.at_least(1, 27) {
+        document["nodeStatusUpdateFrequency"] = json!("1s");
+        document["nodeStatusReportFrequency"] = json!("5m0s");
+    }
     if input.cgroup_v1 && input.version.at_least(1, 35) {
         document["failCgroupV1"] = json!(false);
     }
