@@ -480,3 +480,6 @@ fn servers_reached(topology: &Topology, answers: &Answers, key: &Key) -> Option<
         .collect();
     (!results.is_empty()).then(|| results.iter().all(|passed| *passed))
 }
+
+#[cfg(test)]
+mod tests;

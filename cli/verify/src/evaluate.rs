@@ -354,3 +354,6 @@ fn in_range(node: &crate::topology::TestNode, family: Family, ip: std::net::IpAd
         .peekable();
     cidrs.peek().is_none() || cidrs.any(|c| c.contains(&ip))
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,3 +60,14 @@ pub fn junit(report: &Report) -> Result<String, quick_junit::SerializeError> {
     junit.add_test_suites(suites);
     junit.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::sample;
+
+    #[test]
+    fn a_report_for_ci() {
+        insta::assert_snapshot!(junit(&sample()).unwrap());
+    }
+}

@@ -10,6 +10,8 @@ mod cluster;
 mod diagnose;
 mod evaluate;
 mod exec;
+#[cfg(test)]
+mod fixture;
 mod hosts;
 mod junit;
 mod objects;

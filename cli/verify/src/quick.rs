@@ -25,7 +25,7 @@ use crate::session;
 use crate::topology::{PodState, Role, Services, Source, TestNode, Topology};
 
 /// Probes give up after so long even where the deadline is further away.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Options of [`quick`].
 #[derive(Debug, Clone)]

@@ -99,3 +99,62 @@ fn family<S: serde::Serializer>(family: &Option<Family>, out: S) -> Result<S::Ok
         None => out.serialize_none(),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::fixture::{Fate, Network, topology, verify, view};
+    use kindnet_probe::wire::ProblemKind;
+
+    /// One direction of a node is broken, and one probe needed a second attempt.
+    pub(crate) fn sample() -> Report {
+        let topology = topology();
+        let mut views: Vec<_> = (0..2).map(|n| view(&topology, n)).collect();
+        views[0]
+            .routes
+            .retain(|r| r.dst.to_string() != "10.244.1.0/24");
+        let network = Network {
+            topology: &topology,
+            views,
+            fate: &|packet| match packet.family == Family::V4 && packet.crosses() {
+                true => Fate::Lost(ProblemKind::Timeout),
+                false => Fate::Arrives,
+            },
+        };
+        let evaluated = verify(
+            &network,
+            &["pod.*-node.tcp", "dns", "node.routes", "node.conflist"],
+        );
+        let mut checks: Vec<_> = evaluated
+            .into_iter()
+            .map(crate::evaluate::Evaluated::into_check)
+            .collect();
+        checks[1].retries = 1;
+        Report {
+            nodes: vec!["alpha".into(), "beta".into()],
+            families: vec!["IPv4".into(), "IPv6".into()],
+            image: "example.test/kindnet:v1".into(),
+            checks,
+            duration: Duration::from_millis(7430),
+        }
+    }
+
+    #[test]
+    fn a_report_for_programs() {
+        insta::assert_json_snapshot!(sample());
+    }
+
+    #[test]
+    fn passed_means_that_something_passed_and_nothing_failed() {
+        let mut report = sample();
+        assert!(!report.passed());
+        report
+            .checks
+            .retain(|c| !matches!(c.outcome, Outcome::Fail { .. }));
+        assert!(report.passed());
+        report
+            .checks
+            .retain(|c| matches!(c.outcome, Outcome::Skipped { .. }));
+        assert!(!report.passed());
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 
@@ -41,7 +41,17 @@ pub fn shape(image: &str) -> Shape {
 /// any more, and no later run uses the same name.
 pub async fn remove(client: &Client, namespace: &str, listener: Option<&Listener>) {
     let namespaces = Api::<Namespace>::all(client.clone());
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let of_cluster = async {
+        // At once: a kubelet that takes its time to report the end of its pods (some need a minute)
+        // would keep the namespace around for as long. It stops the containers all the same.
+        let at_once = DeleteParams::default().grace_period(0);
+        if let Err(error) = pods
+            .delete_collection(&at_once, &ListParams::default())
+            .await
+        {
+            tracing::debug!(namespace, %error, "the pods go with their namespace");
+        }
         if let Err(error) = namespaces
             .delete(namespace, &DeleteParams::background())
             .await

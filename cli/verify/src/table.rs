@@ -171,7 +171,7 @@ fn summary(text: &mut String, report: &Report) {
     if !places.is_empty() {
         let _ = writeln!(text, "\n{HEADING}Where packets stopped{HEADING:#}");
         for (place, count) in places {
-            let _ = writeln!(text, "  {count:>3} times {place}");
+            let _ = writeln!(text, "  {count:>3}× {place}");
         }
     }
     let style = if failed == 0 { PASSED } else { FAILED };
@@ -185,4 +185,22 @@ fn summary(text: &mut String, report: &Report) {
         "\n{style}{verdict}{style:#}: {passed} passed, {failed} failed, {skipped} skipped in {:.1} s",
         report.duration.as_secs_f64()
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::sample;
+
+    #[test]
+    fn a_report_for_people() {
+        let text = anstream::adapter::strip_str(&table(&sample())).to_string();
+        assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_report_in_colour() {
+        assert!(table(&sample()).contains("\u{1b}[32m✓"));
+    }
 }
