@@ -89,7 +89,11 @@ impl Bitmap {
 
     /// Where the next search begins.
     pub(super) fn set_cursor(&mut self, index: u32) -> Result<()> {
-        self.write(&index.to_ne_bytes(), 0)
+        let bytes = index.to_ne_bytes();
+        if self.loaded == Some(0) {
+            self.chunk[..4].copy_from_slice(&bytes);
+        }
+        self.write(&bytes, 0)
     }
 
     /// Marks every address free and keeps the cursor.

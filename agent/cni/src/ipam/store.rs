@@ -260,9 +260,11 @@ impl Store {
         for (key, indexes) in taken {
             let mut bitmap = Bitmap::open(&self.range_path(&key))?;
             bitmap.reset()?;
+            step!();
             for index in indexes {
                 bitmap.set(index)?;
             }
+            step!();
         }
         Ok(())
     }

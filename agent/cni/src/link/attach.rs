@@ -76,10 +76,10 @@ pub(crate) fn create(host: &mut Socket, plan: &Plan, netns: &Netns) -> Result<u3
     step!();
     let index = if_nametoindex(plan.host_name.as_str())
         .map_err(Error::kernel(format!("find link {}", plan.host_name)))?;
-    let (failures, batch) = host.attempt(host_batch(plan, index))?;
-    if failures.iter().any(is_ipv6_disabled) {
+    let (failures, batch) = host.attempt(host_batch(plan, index, CREATE))?;
+    if needs_ipv6(&failures) {
         set_sysctl(&format!("ipv6/conf/{}/disable_ipv6", plan.host_name), "0")?;
-        host.run(host_batch(plan, index))?;
+        host.run(host_batch(plan, index, REPLACE))?;
     } else {
         first(failures, &batch)?;
     }
@@ -87,7 +87,8 @@ pub(crate) fn create(host: &mut Socket, plan: &Plan, netns: &Netns) -> Result<u3
     Ok(index)
 }
 
-fn host_batch(plan: &Plan, index: u32) -> Batch {
+/// `route` are the flags of the routes to the pod.
+fn host_batch(plan: &Plan, index: u32, route: u16) -> Batch {
     let mut batch = Batch::default();
     // Addresses before the link is up: the kernel then finds its link-local address there and has
     // none to make and to probe.
@@ -124,11 +125,11 @@ fn host_batch(plan: &Plan, index: u32) -> Batch {
         address, gateway, ..
     } in &plan.addresses
     {
-        // Exclusive: should the address be in use in spite of everything, the pod that has it keeps
-        // its traffic.
+        // Exclusive at first: should the address be in use in spite of everything, the pod that has
+        // it keeps its traffic.
         batch.route(
             "add the host's route to the pod",
-            CREATE,
+            route,
             message::new_route(&Route {
                 dst: alone(address.addr()),
                 index,
@@ -167,7 +168,7 @@ pub(crate) fn configure(plan: &Plan) -> Result<()> {
         drop(set_sysctl(&format!("{conf}/keep_addr_on_down"), "1"));
     }
     let (failures, batch) = pod.attempt(pod_batch(plan, index))?;
-    if failures.iter().any(is_ipv6_disabled) {
+    if needs_ipv6(&failures) {
         set_sysctl(&format!("ipv6/conf/{}/disable_ipv6", plan.pod_name), "0")?;
         pod.run(pod_batch(plan, index))?;
     } else {
@@ -238,6 +239,9 @@ fn pod_batch(plan: &Plan, index: u32) -> Batch {
             }),
         );
     }
+    // Not for the answer: since Linux 6.8 the question makes the kernel finish what a new carrier
+    // sets off, and the link is running when the pod starts.
+    batch.route("look at the pod's link", 0, message::get_link(index));
     batch
 }
 
@@ -247,7 +251,7 @@ fn pod_batch(plan: &Plan, index: u32) -> Batch {
 /// # Errors
 /// The link got no carrier, or the host cannot be made to forward.
 pub(crate) fn settle(host: &mut Socket, plan: &Plan, index: u32, own: &Netns) -> Result<()> {
-    // Since Linux 6.8 the question itself makes the kernel finish what a new carrier sets off.
+    // The question does for the host's end what it did for the pod's.
     let link = link_state(host, index)?;
     if !link.ready {
         wait_for_carrier(host, index, own)?;
@@ -348,10 +352,10 @@ fn read_state(link: &LinkMessage) -> LinkState {
     state
 }
 
-/// IPv6 is compiled in but switched off on the link: an address is refused with EACCES, or with
-/// EINVAL by kernels that have no IPv6 part of the link at all.
-fn is_ipv6_disabled(failure: &Failure) -> bool {
-    matches!(failure.errno, Errno::EACCES)
+/// IPv6 is there but switched off on the link, and nothing else is wrong.
+fn needs_ipv6(failures: &[Failure]) -> bool {
+    let refused = |errno| failures.iter().any(|failure| failure.errno == errno);
+    refused(Errno::EACCES) && !refused(Errno::EEXIST)
 }
 
 fn first(failures: Vec<Failure>, batch: &Batch) -> Result<()> {

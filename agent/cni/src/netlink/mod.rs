@@ -175,6 +175,10 @@ impl Socket {
         &self.inner
     }
 
+    pub(crate) fn raw_mut(&mut self) -> &mut netlink_sys::Socket {
+        &mut self.inner
+    }
+
     /// Runs a batch whose last message answers with an acknowledgement.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ const VERDICT: u32 = 0;
 const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 const NFT_JUMP: i32 = -3;
+const NFT_RETURN: i32 = -5;
 const NF_DROP: i32 = 0;
 
 /// `meta` keys
@@ -136,6 +137,11 @@ impl Rule {
 
     pub(super) fn jump(self, chain: &str) -> Self {
         self.verdict(NFT_JUMP, Some(chain))
+    }
+
+    /// Ends the chain.
+    pub(super) fn leave(self) -> Self {
+        self.verdict(NFT_RETURN, None)
     }
 
     pub(super) fn drop(self) -> Self {

@@ -1,5 +1,7 @@
 //! The table: maps, sets, chains and rules. They stay the same whatever the pods do.
 
+use std::net::Ipv6Addr;
+
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 
 use super::expression::{Base, Meta, Rule, register};
@@ -92,6 +94,18 @@ pub(super) fn add_table(batch: &mut Batch) {
     chain(batch, "output", Some((OUTPUT, -101, "nat")));
     chain(batch, "postrouting", Some((POSTROUTING, 99, "nat")));
     chain(batch, "martians", Some((PREROUTING, -300, "filter")));
+    // IPv6 has no route_localnet: answers to ::1 would be unreachable. So the port is closed there,
+    // and who tries `localhost` goes on to 127.0.0.1 at once.
+    let localhost = of_family(&FAMILIES[1])
+        .payload(
+            Base::Network,
+            FAMILIES[1].destination,
+            FAMILIES[1].length,
+            register(0),
+        )
+        .equals(register(0), &Ipv6Addr::LOCALHOST.octets())
+        .leave();
+    rule(batch, "output", localhost);
     for hook in ["prerouting", "output"] {
         rule(
             batch,
@@ -154,20 +168,16 @@ fn sources(batch: &mut Batch, family: &Family) {
         .is_in(&format!("hairpin{}", family.suffix), register(0))
         .masquerade();
     rule(batch, "postrouting", hairpin);
-    let from_loopback = of_family(family)
-        .is_dnat()
-        .meta(Meta::Oifname, register(0))
-        .equals(register(0), link::PREFIX.as_bytes());
-    let from_loopback = if family.number == NFPROTO_IPV4 {
-        from_loopback
+    if family.number == NFPROTO_IPV4 {
+        let from_loopback = of_family(family)
+            .is_dnat()
+            .meta(Meta::Oifname, register(0))
+            .equals(register(0), link::PREFIX.as_bytes())
             .payload(Base::Network, family.source, 1, register(0))
             .equals(register(0), &[127])
-    } else {
-        from_loopback
-            .payload(Base::Network, family.source, family.length, register(0))
-            .equals(register(0), &std::net::Ipv6Addr::LOCALHOST.octets())
-    };
-    rule(batch, "postrouting", from_loopback.masquerade());
+            .masquerade();
+        rule(batch, "postrouting", from_loopback);
+    }
 }
 
 fn of_family(family: &Family) -> Rule {

@@ -1,0 +1,76 @@
+//! What the agent does for the plugin.
+
+use kindnet_cni::agent::Network;
+
+use crate::support::*;
+
+fn network(host: &Host) -> Network {
+    Network::new(host.state.path(), "net")
+}
+
+#[test]
+#[ignore = "needs root"]
+fn addresses_of_sandboxes_that_are_gone_return() {
+    let host = Host::dual();
+    let config = host.with_ports(&["tcp 8080:80"]);
+    let (alive, dead) = (Netns::new("pod"), Netns::new("pod"));
+    host.add("alive", &alive);
+    host.add_with("dead", &dead, &config);
+    let network = network(&host);
+    let reclaim = || host.netns.enter(|| network.reclaim().unwrap());
+    assert!(reclaim().attachments.is_empty());
+    drop(dead);
+    // The kernel frees a namespace when it finds the time.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while host.netns.links().len() > 1 && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let reclaimed = reclaim();
+    assert_eq!(
+        (reclaimed.attachments, reclaimed.addresses),
+        (vec!["dead/eth0".to_owned()], 2)
+    );
+    assert_eq!(alive.links(), ["eth0"]);
+    assert_eq!(network.attachments().unwrap(), 1);
+    let table = host.netns.run("nft", "list table inet kindnet-hostports");
+    assert!(!table.contains("elements"), "{table}");
+    host.del("alive", &alive.path());
+    host.assert_clean();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn flushed_rules_are_repaired() {
+    let host = Host::dual();
+    let network = network(&host);
+    let pod = Netns::new("pod");
+    let repair = || host.netns.enter(|| network.repair_host_ports().unwrap());
+    assert!(!repair());
+    host.add_with("a", &pod, &host.with_ports(&["tcp 8080:80"]));
+    assert!(!repair());
+    let before = host.netns.run("nft", "list ruleset");
+    host.netns.run("nft", "flush ruleset");
+    assert!(repair());
+    assert_eq!(host.netns.run("nft", "list ruleset"), before);
+    host.netns.enter(|| network.restore_host_ports().unwrap());
+    assert_eq!(host.netns.run("nft", "list ruleset"), before);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn uninstalling_leaves_running_pods_connected_and_nothing_else() {
+    let host = Host::dual();
+    let network = network(&host);
+    let pod = Netns::new("pod");
+    host.add_with("a", &pod, &host.with_ports(&["tcp 8080:80"]));
+    let plugins = tempfile::tempdir().unwrap();
+    kindnet_cni::agent::install(&host.plugin, plugins.path()).unwrap();
+    host.netns
+        .enter(|| network.uninstall(plugins.path()).unwrap());
+    host.netns
+        .enter(|| network.uninstall(plugins.path()).unwrap());
+    assert!(files(plugins.path()).is_empty() && files(host.state.path()).is_empty());
+    assert!(!host.netns.run("nft", "list ruleset").contains("kindnet"));
+    let _server = Server::tcp(&pod, 80, "pod");
+    assert!(tcp(&host.netns, "10.77.1.2:80").is_ok());
+}
