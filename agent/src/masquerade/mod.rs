@@ -13,9 +13,12 @@ use crate::progress::Tracker;
 /// How often the rules are looked at where the kernel reports changes, and where it does not.
 const CHECK: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(5));
 
-/// Shortest time between a look and the next because of a reported change. kube-proxy and the portmap
-/// plugin make several at once, and nobody should be fought faster.
-const SETTLE: Duration = Duration::from_millis(200);
+/// Pause after a reported change: they come several at a time.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Shortest time between two repairs, so that somebody who insists on the opposite is not fought
+/// with all the machine has.
+const PEACE: Duration = Duration::from_secs(1);
 
 /// Shortest and longest pause before a failure is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -35,40 +38,17 @@ impl MasqueradeSync {
     /// # Errors
     /// A task that runs the tools was lost.
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut backend = tokio::task::spawn_blocking(|| {
-            let flavour = Flavour::detect();
-            let mut backend = Iptables::new(flavour);
-            let cleaned = backend.cleanup_other_flavours();
-            (backend, flavour, cleaned)
-        })
-        .await
-        .map(|(backend, flavour, cleaned)| {
-            tracing::info!(%flavour, "iptables chosen");
-            if let Err(error) = cleaned {
-                tracing::warn!(
-                    error = chain(&error),
-                    "rules of an earlier run are left behind"
-                );
-            }
-            backend
-        })?;
+        let mut backend = tokio::task::spawn_blocking(prepare).await?;
         let monitor = monitor(backend.flavour());
         let check = if monitor.is_some() { CHECK.0 } else { CHECK.1 };
         let mut changes = self.cluster.subscribe();
         let mut retry = RETRY.0;
         let mut last_error = String::new();
+        let mut repaired = Instant::now() - PEACE;
         loop {
             changes.mark_unchanged();
-            let desired = self.cluster.with(|own, nodes| {
-                let plan = if self.enabled {
-                    plan(own, nodes.values(), &self.excluded)
-                } else {
-                    MasqueradePlan::default()
-                };
-                (own.pod_cidrs.clone(), plan)
-            });
             let mut pause = check;
-            if let Some((pod_cidrs, desired)) = desired {
+            if let Some((pod_cidrs, desired)) = self.desired() {
                 let began = Instant::now();
                 let (returned, result) = tokio::task::spawn_blocking(move || {
                     let result = backend.apply(&desired);
@@ -76,28 +56,20 @@ impl MasqueradeSync {
                 })
                 .await?;
                 backend = returned;
-                self.metrics
-                    .masquerade_sync
-                    .observe(began.elapsed().as_secs_f64());
+                let took = began.elapsed();
+                self.metrics.masquerade_sync.observe(took.as_secs_f64());
                 match result {
                     Ok(repairs) => {
-                        let first = self.progress.get().masquerade.as_ref() != Some(&pod_cidrs);
-                        self.changed(&repairs, first, began.elapsed());
+                        if !repairs.is_empty() {
+                            self.changed(&repairs, took);
+                            repaired = Instant::now();
+                        }
                         self.progress.record(|p| p.masquerade = Some(pod_cidrs));
                         retry = RETRY.0;
                         last_error.clear();
                     }
                     Err(error) => {
-                        let kind = error.kind().label();
-                        self.metrics
-                            .masquerade_errors
-                            .get_or_create(&Kind { kind })
-                            .inc();
-                        let error = chain(&error);
-                        if error != last_error {
-                            tracing::warn!(error, "cannot set up masquerading, will retry");
-                        }
-                        last_error = error;
+                        self.failed(&error, &mut last_error);
                         pause = retry;
                         retry = (retry * 2).min(RETRY.1);
                     }
@@ -108,13 +80,28 @@ impl MasqueradeSync {
                 tokio::select! {
                     _ = changes.changed() => break,
                     () = tokio::time::sleep_until(due.into()) => break,
-                    () = reported(monitor.as_ref()) => due = due.min(Instant::now() + SETTLE),
+                    () = reported(monitor.as_ref()) => {
+                        due = due.min((Instant::now() + SETTLE).max(repaired + PEACE));
+                    }
                 }
             }
         }
     }
 
-    fn changed(&self, repairs: &Repairs, first: bool, took: Duration) {
+    /// This node's pod subnets and what they need; `None` while they are unknown.
+    fn desired(&self) -> Option<(Vec<IpNet>, MasqueradePlan)> {
+        self.cluster.with(|own, nodes| {
+            let plan = if self.enabled {
+                plan(own, nodes.values(), &self.excluded)
+            } else {
+                MasqueradePlan::default()
+            };
+            (own.pod_cidrs.clone(), plan)
+        })
+    }
+
+    fn changed(&self, repairs: &Repairs, took: Duration) {
+        let first = self.progress.get().masquerade.is_none();
         for (family, drift) in repairs {
             let reason = drift.label();
             self.metrics
@@ -128,6 +115,34 @@ impl MasqueradeSync {
             }
         }
     }
+
+    /// A lasting failure is logged once.
+    fn failed(&self, error: &kindnet_net::Error, last: &mut String) {
+        let kind = error.kind().label();
+        self.metrics
+            .masquerade_errors
+            .get_or_create(&Kind { kind })
+            .inc();
+        let error = chain(error);
+        if error != *last {
+            tracing::warn!(error, "cannot set up masquerading, will retry");
+        }
+        *last = error;
+    }
+}
+
+/// Chooses the tools and removes what an earlier choice left behind. Blocks.
+fn prepare() -> Iptables {
+    let flavour = Flavour::detect();
+    tracing::info!(%flavour, "iptables chosen");
+    let mut backend = Iptables::new(flavour);
+    if let Err(error) = backend.cleanup_other_flavours() {
+        tracing::warn!(
+            error = chain(&error),
+            "rules of an earlier run are left behind"
+        );
+    }
+    backend
 }
 
 /// Listens for changes where the kernel reports them.

@@ -27,6 +27,10 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// Pause after an event about a link or an address. Every pod that starts causes some.
 const SETTLE_LINKS: Duration = Duration::from_millis(500);
 
+/// Shortest time between two repairs, so that somebody who insists on the opposite is not fought
+/// with all the machine has.
+const PEACE: Duration = Duration::from_secs(1);
+
 /// Shortest and longest pause before a failure is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -47,21 +51,27 @@ impl RouteSync {
         let mut events = self.kernel.subscribe();
         let mut changes = self.cluster.subscribe();
         let mut retry = RETRY.0;
+        let mut repaired = Instant::now() - PEACE;
         loop {
             changes.mark_unchanged();
             let desired = self.cluster.with(|own, nodes| plan(own, nodes.values()));
             let look_again = desired.as_ref().and_then(|desired| report.planned(desired));
             let retry_in = match &desired {
                 None => RESYNC,
-                Some(desired) if sync(&routes, desired, &mut report).await => {
-                    self.progress.record(|p| p.routes = true);
-                    retry = RETRY.0;
-                    RESYNC
-                }
-                Some(_) => {
-                    let pause = retry;
-                    retry = (retry * 2).min(RETRY.1);
-                    pause
+                Some(desired) => {
+                    let synced = sync(&routes, desired, &mut report).await;
+                    if synced.changed {
+                        repaired = Instant::now();
+                    }
+                    if synced.settled {
+                        self.progress.record(|p| p.routes = true);
+                        retry = RETRY.0;
+                        RESYNC
+                    } else {
+                        let pause = retry;
+                        retry = (retry * 2).min(RETRY.1);
+                        pause
+                    }
                 }
             };
             let ours: BTreeSet<IpNet> = desired
@@ -73,7 +83,7 @@ impl RouteSync {
                     _ = changes.changed() => break,
                     () = tokio::time::sleep_until(due.into()) => break,
                     pause = concerning(&mut events, &ours) => {
-                        due = due.min(Instant::now() + pause);
+                        due = due.min((Instant::now() + pause).max(repaired + PEACE));
                     }
                 }
             }
@@ -81,14 +91,25 @@ impl RouteSync {
     }
 }
 
-/// Makes the kernel match the plan; whether nothing is left that trying again would help.
-async fn sync(routes: &Routes, desired: &RoutePlan, report: &mut Report) -> bool {
+/// What came of a synchronisation.
+struct Synced {
+    /// Something was written.
+    changed: bool,
+    /// Nothing is left that trying again would help.
+    settled: bool,
+}
+
+/// Makes the kernel match the plan.
+async fn sync(routes: &Routes, desired: &RoutePlan, report: &mut Report) -> Synced {
     let began = Instant::now();
     let observed = match routes.observe().await {
         Ok(observed) => observed,
         Err(error) => {
             report.failed(&error);
-            return false;
+            return Synced {
+                changed: false,
+                settled: false,
+            };
         }
     };
     let changes = diff(&desired.routes, observed);
@@ -99,7 +120,10 @@ async fn sync(routes: &Routes, desired: &RoutePlan, report: &mut Report) -> bool
             .iter()
             .all(|(_, _, error)| matters_not(error.kind()));
     report.applied(routes, &outcome, began.elapsed()).await;
-    settled
+    Synced {
+        changed: outcome.changed(),
+        settled,
+    }
 }
 
 /// Failures that last until a link or an address changes, or for ever; an event or the resync will
