@@ -7,24 +7,21 @@
 macro_rules! step {
     () => {
         #[cfg(feature = "fault-injection")]
-        $crate::fault::step();
+        $crate::fault::reached();
     };
 }
 
 pub(crate) use step;
 
 #[cfg(feature = "fault-injection")]
-pub(crate) fn step() {
+pub(crate) fn reached() {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    static REACHED: AtomicU32 = AtomicU32::new(0);
-    let reached = REACHED.fetch_add(1, Ordering::Relaxed) + 1;
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
     let wanted = std::env::var("KINDNET_CNI_DIE_AT").ok();
-    if wanted.and_then(|n| n.parse().ok()) == Some(reached) {
+    if wanted.and_then(|n| n.parse().ok()) == Some(count) {
         // The signal takes effect before the system call returns.
-        drop(nix::sys::signal::kill(
-            nix::unistd::getpid(),
-            nix::sys::signal::Signal::SIGKILL,
-        ));
+        let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
     }
 }
