@@ -16,7 +16,8 @@ use crate::cluster::Cluster;
 use crate::metrics::Metrics;
 use crate::progress::Tracker;
 
-const RESYNC: Duration = Duration::from_secs(60);
+/// The kernel says nothing when somebody turns it off, and two reads cost nothing.
+const CHECK: Duration = Duration::from_secs(5);
 
 /// The feature.
 pub struct Forwarding {
@@ -53,7 +54,7 @@ impl Forwarding {
             }
             tokio::select! {
                 _ = changes.changed() => {}
-                () = tokio::time::sleep(RESYNC) => {}
+                () = tokio::time::sleep(CHECK) => {}
             }
         }
     }
@@ -62,8 +63,11 @@ impl Forwarding {
         match family {
             Family::V4 => self.ensure("ipv4/ip_forward", "1", problems),
             Family::V6 => {
-                self.keep_router_advertisements(problems).await;
-                self.ensure("ipv6/conf/all/forwarding", "1", problems);
+                let key = "ipv6/conf/all/forwarding";
+                if !self.is(key, "1") {
+                    self.keep_router_advertisements(problems).await;
+                }
+                self.ensure(key, "1", problems);
             }
         }
     }
@@ -72,11 +76,7 @@ impl Forwarding {
         match self.netlink.uplink_of(Family::V6).await {
             Ok(Some(uplink)) => {
                 let key = format!("ipv6/conf/{}/accept_ra", uplink.name);
-                if self
-                    .sysctl
-                    .get(&key)
-                    .is_ok_and(|v| v.as_deref() == Some("1"))
-                {
+                if self.is(&key, "1") {
                     self.ensure(&key, "2", problems);
                 }
             }
@@ -85,6 +85,12 @@ impl Forwarding {
                 tracing::debug!(%error, "cannot find the IPv6 uplink");
             }
         }
+    }
+
+    fn is(&self, key: &str, value: &str) -> bool {
+        self.sysctl
+            .get(key)
+            .is_ok_and(|found| found.as_deref() == Some(value))
     }
 
     fn ensure(&self, key: &str, value: &str, problems: &mut Vec<String>) {
