@@ -1,6 +1,8 @@
 //! Where a packet stopped. Failed checks are looked into hop by hop: [`hops`] lists the probes that
 //! takes, [`explain`] draws conclusions from them and from what the hosts report. Pure.
 
+mod path;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,24 +14,14 @@ use crate::evaluate::{Answers, Evaluated};
 use crate::hosts::route_problem;
 use crate::plan::{Key, Target, action};
 use crate::topology::{Role, Source, Topology};
-
-/// Sizes of packets in bytes that are tried where a full one does not get through: the MTUs of
-/// common tunnels and clouds.
-const SIZES: &[u32] = &[
-    8900, 1500, 1492, 1480, 1476, 1462, 1460, 1450, 1440, 1430, 1420, 1412, 1400, 1380, 1360, 1300,
-    1280,
-];
+use path::{Hop, Path, SIZES};
 
 /// The probes that look into the failures.
 #[must_use]
 pub fn hops(topology: &Topology, evaluated: &[Evaluated]) -> BTreeMap<Source, Vec<Action>> {
     let mut batches: BTreeMap<Source, Vec<Action>> = BTreeMap::new();
-    for (path, key) in failed(topology, evaluated) {
-        let mut actions = path.hops();
-        if matches!(key.action, Action::DontFragment { .. }) {
-            actions.extend(path.sizes());
-        }
-        for (source, action) in actions {
+    for path in failed(topology, evaluated) {
+        for (source, action) in path.hops() {
             let batch = batches.entry(source).or_default();
             if !batch.contains(&action) {
                 batch.push(action);
@@ -38,7 +30,7 @@ pub fn hops(topology: &Topology, evaluated: &[Evaluated]) -> BTreeMap<Source, Ve
     }
     for (key, target, family) in elsewhere_failed(evaluated) {
         let more = match target {
-            Target::Service => direct(topology, family)
+            Target::Service => direct(topology, family, key)
                 .into_iter()
                 .map(|action| (key.source, action))
                 .collect(),
@@ -78,11 +70,15 @@ fn elsewhere_failed(evaluated: &[Evaluated]) -> impl Iterator<Item = (&Key, Targ
 }
 
 /// The probes of every server without a Service.
-fn direct(topology: &Topology, family: Family) -> Vec<Action> {
+fn direct(topology: &Topology, family: Family, key: &Key) -> Vec<Action> {
+    let traffic = match key.action {
+        Action::Udp { .. } => Traffic::Udp,
+        _ => Traffic::Tcp,
+    };
     topology
         .chosen()
         .filter_map(|node| topology.nodes[node].server.address(family))
-        .map(|ip| action(Traffic::Tcp, SocketAddr::new(ip, topology.pod_port)))
+        .map(|ip| action(traffic, SocketAddr::new(ip, topology.pod_port)))
         .collect()
 }
 
@@ -97,8 +93,9 @@ pub fn explain(topology: &Topology, evaluated: &mut [Evaluated], answers: &Answe
             let Some((key, target, problem)) = &finding.probe else {
                 continue;
             };
-            finding.failure.stopped_at = match (path(topology, family, key, *target), problem) {
-                (Some(path), Some(problem)) => Some(Judge { path, answers }.verdict(key, *problem)),
+            finding.failure.stopped_at = match (Path::new(topology, family, key, *target), problem)
+            {
+                (Some(path), Some(problem)) => Some(Judge { path, answers }.verdict(*problem)),
                 (_, None) if kind == Kind::PodSource => {
                     let owner = finding.seen_from.and_then(|ip| topology.owner(ip));
                     owner.map(|node| format!("node {} masquerades traffic between pods", node.name))
@@ -117,7 +114,7 @@ pub fn explain(topology: &Topology, evaluated: &mut [Evaluated], answers: &Answe
 fn failed<'a>(
     topology: &'a Topology,
     evaluated: &'a [Evaluated],
-) -> impl Iterator<Item = (Path<'a>, &'a Key)> {
+) -> impl Iterator<Item = Path<'a>> {
     evaluated
         .iter()
         .filter_map(|check| Some((check, check.instance.family?)))
@@ -125,133 +122,8 @@ fn failed<'a>(
         .filter_map(move |(finding, family)| {
             let (key, target, problem) = finding.probe.as_ref()?;
             problem.as_ref()?;
-            Some((path(topology, family, key, *target)?, key))
+            Path::new(topology, family, key, *target)
         })
-}
-
-/// The way from one node to a pod on another, or on the same, or to a node itself.
-struct Path<'a> {
-    topology: &'a Topology,
-    family: Family,
-    a: usize,
-    b: usize,
-    /// Whether the packet starts in a pod.
-    from_pod: bool,
-    /// Whether it ends in a pod.
-    to_pod: bool,
-}
-
-fn path<'a>(topology: &'a Topology, family: Family, key: &Key, target: Target) -> Option<Path<'a>> {
-    let (b, to_pod) = match target {
-        Target::Pod(b) => (b, true),
-        Target::Node(b) => (b, false),
-        Target::Service | Target::Dns | Target::Outside => return None,
-    };
-    Some(Path {
-        topology,
-        family,
-        a: key.source.node,
-        b,
-        from_pod: key.source.role != Role::Host,
-        to_pod,
-    })
-}
-
-impl Path<'_> {
-    fn a_name(&self) -> String {
-        format!("node {}", self.topology.nodes[self.a].name)
-    }
-
-    fn b_name(&self) -> String {
-        format!("node {}", self.topology.nodes[self.b].name)
-    }
-
-    fn client(&self, node: usize) -> Source {
-        Source {
-            node,
-            role: Role::Client,
-        }
-    }
-
-    fn host(&self, node: usize) -> Source {
-        Source {
-            node,
-            role: Role::Host,
-        }
-    }
-
-    fn start(&self) -> Source {
-        if self.from_pod {
-            self.client(self.a)
-        } else {
-            self.host(self.a)
-        }
-    }
-
-    fn node_ip(&self, node: usize) -> Option<IpAddr> {
-        self.topology.nodes[node].address(self.family)
-    }
-
-    fn pod_ip(&self) -> Option<IpAddr> {
-        self.topology.nodes[self.b].server.address(self.family)
-    }
-
-    fn pod(&self) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.pod_ip()?, self.topology.pod_port))
-    }
-
-    fn ping(&self, source: Source, ip: Option<IpAddr>) -> Option<(Source, Action)> {
-        Some((source, Action::Icmp { to: ip? }))
-    }
-
-    fn tcp(&self, source: Source) -> Option<(Source, Action)> {
-        Some((source, action(Traffic::Tcp, self.pod()?)))
-    }
-
-    fn own_node(&self) -> Option<(Source, Action)> {
-        self.ping(self.start(), self.node_ip(self.a))
-    }
-
-    fn other_node(&self) -> Option<(Source, Action)> {
-        self.ping(self.start(), self.node_ip(self.b))
-    }
-
-    fn between_nodes(&self) -> Option<(Source, Action)> {
-        self.ping(self.host(self.a), self.node_ip(self.b))
-    }
-
-    fn pod_ping(&self) -> Option<(Source, Action)> {
-        self.ping(self.start(), self.pod_ip())
-    }
-
-    fn hops(&self) -> Vec<(Source, Action)> {
-        let mut hops = vec![self.own_node(), self.other_node(), self.between_nodes()];
-        if self.to_pod {
-            hops.extend([
-                self.pod_ping(),
-                self.ping(self.host(self.a), self.pod_ip()),
-                self.ping(self.host(self.b), self.pod_ip()),
-                self.tcp(self.start()),
-                self.tcp(self.host(self.a)),
-                self.tcp(self.host(self.b)),
-                self.tcp(self.client(self.b)),
-            ]);
-        }
-        hops.into_iter().flatten().collect()
-    }
-
-    fn sizes(&self) -> Vec<(Source, Action)> {
-        let Some(to) = self.pod() else {
-            return Vec::new();
-        };
-        SIZES
-            .iter()
-            .map(|size| {
-                let size = Some(*size);
-                (self.start(), Action::DontFragment { to, size })
-            })
-            .collect()
-    }
 }
 
 /// Looks at the hops of a path.
@@ -261,28 +133,35 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn passed(&self, hop: Option<(Source, Action)>) -> Option<bool> {
+    fn passed(&self, hop: Hop) -> Option<bool> {
         let (source, action) = hop?;
         self.answers.passed(source, &action)
     }
 
-    fn verdict(&self, key: &Key, problem: ProblemKind) -> String {
-        if matches!(key.action, Action::DontFragment { .. })
+    /// Neither way got through.
+    fn unreached(&self, hops: [Hop; 2]) -> bool {
+        let results = hops.map(|hop| self.passed(hop));
+        results.contains(&Some(false)) && !results.contains(&Some(true))
+    }
+
+    fn verdict(&self, problem: ProblemKind) -> String {
+        let path = &self.path;
+        let small_passes = self.passed(path.directly()) == Some(true);
+        if path.is_big()
+            && (small_passes || problem == ProblemKind::TooBig)
             && let Some(verdict) = self.size()
         {
             return verdict;
         }
-        if let Some(verdict) = self.configuration() {
-            return verdict;
-        }
-        self.hop_by_hop(key, problem)
+        self.configuration()
+            .unwrap_or_else(|| self.hop_by_hop(problem))
     }
 
     /// A route or a switch on either node that explains it.
     fn configuration(&self) -> Option<String> {
         let path = &self.path;
         if path.a != path.b {
-            let there = self.route(path.a, path.b, path.to_pod);
+            let there = self.route(path.a, path.b, path.to_pod());
             if let Some(problem) = there {
                 return Some(format!(
                     "between {} and {}: {} has {problem}",
@@ -291,7 +170,7 @@ impl Judge<'_> {
                     path.a_name(),
                 ));
             }
-            let back = self.route(path.b, path.a, path.from_pod && path.to_pod);
+            let back = self.route(path.b, path.a, path.from_pod && path.to_pod());
             if let Some(problem) = back {
                 return Some(format!(
                     "on the way back, between {} and {}: {} has {problem}",
@@ -337,38 +216,35 @@ impl Judge<'_> {
             })
     }
 
-    fn hop_by_hop(&self, key: &Key, problem: ProblemKind) -> String {
+    fn hop_by_hop(&self, problem: ProblemKind) -> String {
         let path = &self.path;
         let (a, b) = (path.a_name(), path.b_name());
-        if path.from_pod && self.passed(path.own_node()) == Some(false) {
+        if path.from_pod && self.unreached(path.own_node()) {
             return format!("between the pod and its own {a}, which it does not reach");
         }
-        if path.a != path.b && self.passed(path.between_nodes()) == Some(false) {
+        if path.a != path.b && self.unreached(path.between_nodes()) {
             return format!("between {a} and {b}: the nodes do not reach each other");
         }
-        if path.a != path.b && path.from_pod && self.passed(path.other_node()) == Some(false) {
+        if path.a != path.b && path.from_pod && self.unreached(path.other_node()) {
             return format!("on {a}: it reaches {b} itself but does not forward its pod's packets");
         }
-        if !path.to_pod {
-            return match problem {
-                ProblemKind::Refused => format!("on {b}: nothing listens"),
-                _ => format!("on {b}: it answers to ICMP, but drops this traffic"),
-            };
-        }
-        if let Action::Icmp { .. } = key.action {
-            let from_own = self.passed(path.ping(path.host(path.b), path.pod_ip()));
-            return self.within(
-                from_own,
-                self.passed(path.ping(path.host(path.a), path.pod_ip())),
-            );
-        }
-        let verdict = self.within(
-            self.passed(path.tcp(path.host(path.b))),
-            self.passed(path.tcp(path.host(path.a))),
-        );
-        match self.passed(path.pod_ping()) {
-            Some(true) => format!("{verdict}; ICMP gets through, so this traffic is filtered"),
-            _ => verdict,
+        match path.target {
+            Target::HostPort(_) if self.passed(path.directly()) == Some(true) => {
+                format!(
+                    "on {b}: it does not forward the hostPort to its pod, which is reached directly"
+                )
+            }
+            Target::Node(_) if problem == ProblemKind::Refused => {
+                format!("on {b}: nothing listens")
+            }
+            Target::Node(_) => format!("on {b}: it is reached, but drops this traffic"),
+            _ => {
+                let verdict = self.within(self.passed(path.from_b()), self.passed(path.from_a()));
+                match self.passed(path.other_traffic()) {
+                    Some(true) => format!("{verdict}; other traffic passes, this is filtered"),
+                    _ => verdict,
+                }
+            }
         }
     }
 
@@ -392,11 +268,10 @@ impl Judge<'_> {
     fn size(&self) -> Option<String> {
         let path = &self.path;
         let to = path.pod()?;
-        let carried = SIZES.iter().copied().find(|size| {
-            let size = Some(*size);
-            let action = Action::DontFragment { to, size };
-            self.answers.passed(path.start(), &action) == Some(true)
-        })?;
+        let carried = SIZES
+            .iter()
+            .copied()
+            .find(|size| self.passed(path.sized(*size)) == Some(true))?;
         let small = |node: usize, toward: IpAddr, what: &str| {
             let view: &HostView = self.answers.host(node)?;
             let link = view.link(&view.route_to(toward)?.dev)?;
@@ -464,7 +339,7 @@ fn elsewhere(
                 ),
             })
         }
-        Target::Pod(_) | Target::Node(_) => None,
+        Target::Pod(_) | Target::HostPort(_) | Target::Node(_) => None,
     }
 }
 
@@ -474,7 +349,7 @@ fn servers_reached(topology: &Topology, answers: &Answers, key: &Key) -> Option<
         Action::Tcp { to, .. } | Action::Udp { to, .. } => Family::of(to.ip()),
         _ => return None,
     };
-    let results: Vec<bool> = direct(topology, family)
+    let results: Vec<bool> = direct(topology, family, key)
         .iter()
         .filter_map(|action| answers.passed(key.source, action))
         .collect();

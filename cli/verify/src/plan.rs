@@ -56,6 +56,8 @@ pub struct Expect {
 pub enum Target {
     /// The server on a node.
     Pod(usize),
+    /// The server on a node, through the node's hostPort.
+    HostPort(usize),
     /// A node itself.
     Node(usize),
     /// A Service; whichever pod is behind it.

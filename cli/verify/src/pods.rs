@@ -1,6 +1,6 @@
 //! Makes the check pods and waits until they run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use crate::cluster::{api_error, cluster_ips};
 use crate::objects::{LABEL, Shape, headless_name, service_name};
@@ -152,7 +153,12 @@ fn services_of(service: &Service, family: Family) -> Option<Services> {
     })
 }
 
-/// Waits until every pod runs, or cannot, or the deadline has passed.
+/// Events of pods whose network the runtime could not set up.
+const REFUSED: &str = "reason=FailedCreatePodSandBox";
+
+/// Waits until every pod runs, or cannot, or the limit is reached. Pods whose network could not be
+/// set up are not waited for longer than `patience` after the last of them was refused: the kubelet
+/// tries again, but what it meets rarely changes.
 ///
 /// # Errors
 /// The API server is gone.
@@ -161,42 +167,56 @@ pub async fn wait(
     namespace: &str,
     pods: &[(Source, String)],
     limit: Duration,
+    patience: Option<Duration>,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<BTreeMap<Source, PodState>, UserError> {
-    let api = Api::<Pod>::namespaced(client.clone(), namespace);
     let by_name: BTreeMap<String, Source> = pods
         .iter()
         .map(|(source, _)| (pod_name(*source), *source))
         .collect();
     let mut states = BTreeMap::new();
-    let mut watch = std::pin::pin!(
-        watcher(api, watcher::Config::default().labels(LABEL))
+    let mut refused = BTreeSet::new();
+    let watched = Api::<Pod>::namespaced(client.clone(), namespace);
+    let mut watched = std::pin::pin!(
+        watcher(watched, watcher::Config::default().labels(LABEL))
             .default_backoff()
             .applied_objects()
     );
-    let watching = async {
-        while states.len() < by_name.len() {
-            match watch.next().await {
-                Some(Ok(pod)) => {
-                    let name = pod.metadata.name.as_deref().unwrap_or_default();
-                    if let (Some(source), Some(state)) = (by_name.get(name), state_of(&pod)) {
-                        states.insert(*source, state);
-                        progress(states.len(), by_name.len());
-                    }
+    let events = Api::<Event>::namespaced(client.clone(), namespace);
+    let mut refusals = std::pin::pin!(
+        watcher(events.clone(), watcher::Config::default().fields(REFUSED))
+            .default_backoff()
+            .applied_objects()
+    );
+    let mut end = Instant::now() + limit;
+    while states.len() < by_name.len() {
+        // Both watchers reconnect by themselves, until the end.
+        tokio::select! {
+            Some(pod) = watched.next() => {
+                let Ok(pod) = pod else { continue };
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                if let (Some(source), Some(state)) = (by_name.get(name), state_of(&pod)) {
+                    states.insert(*source, state);
+                    progress(states.len(), by_name.len());
                 }
-                // The watcher reconnects by itself, within the limit.
-                Some(Err(error)) => tracing::debug!(%error, "watching the check pods"),
-                None => break,
             }
+            Some(event) = refusals.next() => {
+                let Ok(event) = event else { continue };
+                let name = event.involved_object.name.unwrap_or_default();
+                refused.extend(by_name.get(&name).copied());
+                let waiting = by_name.values().filter(|s| !states.contains_key(s));
+                if waiting.clone().all(|s| refused.contains(s)) && let Some(patience) = patience {
+                    end = end.min(Instant::now() + patience);
+                }
+            }
+            () = tokio::time::sleep_until(end) => break,
         }
-    };
-    let _ = tokio::time::timeout(limit, watching).await;
+    }
     let late: Vec<&Source> = by_name
         .values()
         .filter(|s| !states.contains_key(s))
         .collect();
     if !late.is_empty() {
-        let events = Api::<Event>::namespaced(client.clone(), namespace);
         let events = events
             .list(&ListParams::default())
             .await
@@ -204,7 +224,7 @@ pub async fn wait(
         let late: Vec<Source> = late.into_iter().copied().collect();
         for source in late {
             let why = last_warning(&events, &pod_name(source))
-                .unwrap_or_else(|| format!("did not start within {} s", limit.as_secs()));
+                .unwrap_or_else(|| format!("did not start in time"));
             states.insert(source, PodState::Broken(why));
         }
     }

@@ -88,7 +88,7 @@ async fn prove(client: &Client, options: &QuickOptions, shape: &Shape) -> Result
     }));
     create.await?;
     let left = options.timeout.saturating_sub(began.elapsed());
-    let states = pods::wait(client, &shape.namespace, &wanted, left, |_, _| ()).await?;
+    let states = pods::wait(client, &shape.namespace, &wanted, left, None, |_, _| ()).await?;
 
     let cluster = Cluster::read(client, Some(&options.image)).await?;
     let families = cluster.families();

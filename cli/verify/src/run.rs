@@ -26,6 +26,9 @@ use crate::topology::{PodState, Role, Services, Source, TestNode, Topology};
 /// Longest wait for the check pods.
 const START: Duration = Duration::from_secs(45);
 
+/// Longest wait for pods whose network could not be set up at the first attempt.
+const REFUSED: Duration = Duration::from_secs(10);
+
 /// Probes that look into a failure: whatever they reach is a hop away.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -215,10 +218,9 @@ async fn prepare(
     let (pods, services) = futures_util::join!(
         async {
             pods::create_pods(client, shape, &wanted).await?;
-            pods::wait(client, &shape.namespace, &wanted, limit, |running, all| {
-                step.message(format!("{running} of {all}"));
-            })
-            .await
+            let show = |running, all| step.message(format!("{running} of {all}"));
+            let patience = Some(REFUSED);
+            pods::wait(client, &shape.namespace, &wanted, limit, patience, show).await
         },
         pods::create_services(client, shape, families, dual),
     );

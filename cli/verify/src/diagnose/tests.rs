@@ -105,8 +105,8 @@ fn a_filtered_port_is_told_from_a_lost_path() {
     assert_eq!(failed(&evaluated), expected);
     assert_eq!(
         stopped(&evaluated, "pod.cross-node.tcp")[0],
-        "on node beta: it reaches its pod itself but does not forward packets to it; ICMP gets \
-         through, so this traffic is filtered"
+        "on node beta: it reaches its pod itself but does not forward packets to it; other \
+         traffic passes, this is filtered"
     );
 }
 
@@ -239,5 +239,75 @@ fn a_service_that_does_not_work_while_its_pods_do() {
     assert_eq!(
         stopped(&evaluated, "service.cluster-ip.tcp")[0],
         "at node alpha's Service rules (kube-proxy): the pods behind it are reached directly"
+    );
+}
+
+#[test]
+fn a_host_port_that_is_not_forwarded() {
+    let topology = topology();
+    let host_port = topology.host_port;
+    let network = Network {
+        topology: &topology,
+        views: views(&topology),
+        fate: &|packet| match packet.action {
+            Action::Tcp { to, .. } if to.port() == host_port => Fate::Lost(ProblemKind::Refused),
+            _ => Fate::Arrives,
+        },
+    };
+    let evaluated = verify(&network, &["host-port", "pod"]);
+    assert!(
+        failed(&evaluated)
+            .iter()
+            .all(|(id, _)| id.starts_with("host-port."))
+    );
+    for id in ["host-port.from-pod", "host-port.from-node"] {
+        for place in stopped(&evaluated, id) {
+            assert!(place.contains("does not forward the hostPort"), "{place}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_does_not_fit_is_a_matter_of_size() {
+    let topology = topology();
+    let network = Network {
+        topology: &topology,
+        views: views(&topology),
+        fate: &|packet| {
+            let big = packet.size() > 1420
+                || matches!(packet.action, Action::Tcp { bytes, .. } if *bytes > 1420);
+            match packet.crosses() && big {
+                true => Fate::Lost(ProblemKind::Timeout),
+                false => Fate::Arrives,
+            }
+        },
+    };
+    let evaluated = verify(&network, &["pod.cross-node.body"]);
+    assert_eq!(
+        stopped(&evaluated, "pod.cross-node.body")[0],
+        "on the way: packets of 1420 bytes get through"
+    );
+}
+
+#[test]
+fn icmp_that_a_node_drops_is_no_broken_node() {
+    let topology = topology();
+    let network = Network {
+        topology: &topology,
+        views: views(&topology),
+        fate: &|packet| {
+            let to_beta = packet
+                .target
+                .is_some_and(|t| t.role == Role::Host && t.node == 1);
+            match to_beta && matches!(packet.action, Action::Icmp { .. }) {
+                true => Fate::Lost(ProblemKind::Timeout),
+                false => Fate::Arrives,
+            }
+        },
+    };
+    let evaluated = verify(&network, &["node.from-remote-pod"]);
+    assert_eq!(
+        stopped(&evaluated, "node.from-remote-pod")[0],
+        "on node beta: it is reached, but drops this traffic"
     );
 }

@@ -346,7 +346,7 @@ impl Planner<'_> {
                 action(Traffic::Tcp, to),
                 format!("{} to node {}", self.who(a, role), self.name(b)),
                 self.server_expected(b),
-                Target::Pod(b),
+                Target::HostPort(b),
             ));
         }
         self.finish(uses, role == Role::Host)
