@@ -151,6 +151,18 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_is_in_the_readme_with_its_variable() {
+        let readme = include_str!("../README.md");
+        for argument in Args::command().get_arguments() {
+            let (Some(flag), Some(variable)) = (argument.get_long(), argument.get_env()) else {
+                continue;
+            };
+            let row = format!("| `--{flag}` | `{}` |", variable.to_string_lossy());
+            assert!(readme.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
     fn running_is_the_default_and_lists_may_be_repeated_or_joined() {
         let args = Args::parse_from([
             "kindnetd",

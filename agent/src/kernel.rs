@@ -26,9 +26,11 @@ impl Kernel {
 
     /// Watches for ever; a watch that breaks is begun again.
     pub async fn run(self) {
+        let mut complained = false;
         loop {
             match netlink::watch() {
                 Ok(mut events) => {
+                    complained = false;
                     // What happened before the watch stood may have been missed.
                     let _ = self.0.send(Event::Address);
                     while let Some(event) = events.next().await {
@@ -37,7 +39,11 @@ impl Kernel {
                     }
                     tracing::warn!("watch of routes and links ended, starting again");
                 }
-                Err(error) => tracing::warn!(%error, "cannot watch routes and links, will retry"),
+                Err(error) if !complained => {
+                    tracing::warn!(%error, "cannot watch routes and links, will retry");
+                    complained = true;
+                }
+                Err(_) => {}
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
