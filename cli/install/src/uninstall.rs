@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use futures_util::stream::select_all;
+use futures_util::stream::{select, select_all};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kindnet_api::{Configuration, names};
 use kindnet_ui::{Child, Ui, UserError};
 use kube::api::{DeleteParams, ListParams};
@@ -21,12 +23,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::{ApplyOptions, Deleted, apply_objects, delete_objects, retry};
 use crate::error::is_status;
-use crate::watch::{follow, listed, until};
+use crate::watch::{follow, listed, ticks, until};
 use crate::{diagnose, manifests};
 
 const AGENT_PODS: &str = "app.kubernetes.io/name=kindnetd";
 const CONTROLLER_PODS: &str = "app.kubernetes.io/name=kindnet-controller";
 const CLEANER_PODS: &str = "app.kubernetes.io/name=kindnet-uninstall";
+
+/// Time after the end of a pod's grace period until a container that does not run counts as stopped.
+const OVERDUE: SignedDuration = SignedDuration::from_secs(2);
 
 /// How long requests are repeated while the API server does not answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -180,7 +185,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits until the last pod with a label is gone.
+    /// Waits until the last pod with a label has ended.
     async fn pods_gone(&self, selector: &str) -> Result<(), UserError> {
         let (pods, changes) = follow(
             Api::<Pod>::namespaced(self.client.clone(), names::NAMESPACE),
@@ -192,12 +197,15 @@ impl Run<'_> {
             listed(&pods)?
                 .iter()
                 .all(|pod| {
+                    if has_ended(pod, Timestamp::now()) {
+                        return true;
+                    }
                     let node = pod.spec.as_ref().and_then(|s| s.node_name.as_ref());
                     node.is_some_and(|node| silent.contains(node))
                 })
                 .then_some(())
         };
-        until(changes, self.options.timeout, gone)
+        until(select(changes, ticks()), self.options.timeout, gone)
             .await
             .map_err(|_| {
                 UserError::failure(format!("the pods with the label {selector} do not end")).hint(
@@ -281,7 +289,10 @@ impl Run<'_> {
         let mut unlisted = UninstallSummary::default();
         self.delete::<DaemonSet>(manifests::UNINSTALL_NAME, &mut unlisted)
             .await?;
-        self.pods_gone(CLEANER_PODS).await
+        if self.pods_gone(CLEANER_PODS).await.is_err() {
+            ui.warn("the pods that cleaned the nodes take long to end; they do nothing any more");
+        }
+        Ok(())
     }
 
     /// Everything that is left, in the opposite order of its making.
@@ -341,19 +352,42 @@ fn silent<'a>(nodes: impl Iterator<Item = &'a Node>) -> Vec<String> {
         .collect()
 }
 
-/// The init container, which cleans, has ended well.
+/// It is being deleted and none of its containers runs. The object itself may stay for another
+/// minute: kubelets before 1.22 look every ten seconds whether one can go, and sometimes report
+/// stopped containers as waiting; those count once the time to stop is over.
+fn has_ended(pod: &Pod, now: Timestamp) -> bool {
+    let Some(Time(deadline)) = &pod.metadata.deletion_timestamp else {
+        return false;
+    };
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.container_statuses.as_ref());
+    let overdue = now.duration_since(*deadline) >= OVERDUE;
+    let stopped = |container: &ContainerStatus| {
+        container
+            .state
+            .as_ref()
+            .is_some_and(|state| state.terminated.is_some() || (overdue && state.running.is_none()))
+    };
+    statuses.is_some_and(|s| !s.is_empty() && s.iter().all(stopped))
+}
+
+/// The init container, which cleans, has ended well, and the other one runs. Not before: kubelets
+/// of 1.20 forget to stop a container that starts while its pod is being deleted.
 fn is_clean(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
     pod.metadata.deletion_timestamp.is_none()
         && conditions
             .into_iter()
             .flatten()
-            .any(|c| c.type_ == "Initialized" && c.status == "True")
+            .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
     use serde_json::json;
 
     #[test]
@@ -369,11 +403,31 @@ mod tests {
         assert_eq!(silent(nodes.iter()), ["c"]);
     }
 
+    /// Seconds since the end of the grace period; none for a pod that is not being deleted.
+    #[rstest]
+    #[case(Some(-5), "terminated", true)]
+    #[case(Some(-5), "running", false)]
+    #[case(Some(-5), "waiting", false)]
+    #[case(Some(2), "waiting", true)]
+    #[case(Some(60), "running", false)]
+    // A container that crashed will be started again.
+    #[case(None, "terminated", false)]
+    fn when_a_pod_has_ended(#[case] since: Option<i64>, #[case] state: &str, #[case] ended: bool) {
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let deadline = since.map(|s| (now - SignedDuration::from_secs(s)).to_string());
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "deletionTimestamp": deadline },
+            "status": { "containerStatuses": [{ "state": { state: { "exitCode": 0 } } }] },
+        }))
+        .unwrap();
+        assert_eq!(has_ended(&pod, now), ended);
+    }
+
     #[test]
-    fn a_node_is_clean_once_the_init_container_has_ended() {
-        let pod = |initialized: &str| -> Pod {
+    fn a_node_is_clean_once_the_cleaner_is_ready() {
+        let pod = |ready: &str| -> Pod {
             serde_json::from_value(json!({ "metadata": {}, "status": { "conditions": [
-                { "type": "Initialized", "status": initialized } ] } }))
+                { "type": "Ready", "status": ready } ] } }))
             .unwrap()
         };
         assert!(is_clean(&pod("True")));

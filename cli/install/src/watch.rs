@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// Every error a watch may give is worth another try: what ends waiting is the deadline.
 pub(crate) type Changes = BoxStream<'static, ()>;
@@ -53,6 +53,13 @@ pub(crate) async fn until<T>(
             Ok(None) | Err(_) => return done().ok_or(TimedOut),
         }
     }
+}
+
+/// An item a second, for conditions that come true by the passing of time.
+pub(crate) fn ticks() -> Changes {
+    stream::repeat(())
+        .then(|()| sleep(Duration::from_secs(1)))
+        .boxed()
 }
 
 /// The condition did not come true in time.
