@@ -239,7 +239,10 @@ impl Judge<'_> {
             }
             Target::Node(_) => format!("on {b}: it is reached, but drops this traffic"),
             _ => {
-                let verdict = self.within(self.passed(path.from_b()), self.passed(path.from_a()));
+                let verdict = self.within(
+                    self.passed(path.start_at_b()),
+                    self.passed(path.start_at_a()),
+                );
                 match self.passed(path.other_traffic()) {
                     Some(true) => format!("{verdict}; other traffic passes, this is filtered"),
                     _ => verdict,

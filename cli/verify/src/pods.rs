@@ -224,7 +224,7 @@ pub async fn wait(
         let late: Vec<Source> = late.into_iter().copied().collect();
         for source in late {
             let why = last_warning(&events, &pod_name(source))
-                .unwrap_or_else(|| format!("did not start in time"));
+                .unwrap_or_else(|| "did not start in time".to_owned());
             states.insert(source, PodState::Broken(why));
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn echo(to: IpAddr, timeout: Duration) -> Result<(), Problem> {
     let is_raw = raw.is_ok();
     let socket = raw
         .or_else(|_| Socket::new(domain, Type::DGRAM, Some(protocol)))
-        .map_err(|e| problem("ICMP socket", &e))?;
+        .map_err(|e| Problem::new(ProblemKind::Permission, format!("ICMP socket: {e}")))?;
     super::report_icmp_errors(&socket, to.is_ipv6())?;
     // A raw socket hears every ICMP packet of this network namespace unless it is connected.
     socket

@@ -122,7 +122,10 @@ fn problem(what: &str, error: &io::Error) -> Problem {
         }
         Some(libc::EMSGSIZE) => ProblemKind::TooBig,
         Some(libc::ECONNRESET | libc::EPIPE) => ProblemKind::Reset,
-        Some(libc::EACCES | libc::EPERM) => ProblemKind::Permission,
+        // Not a matter of rights: it is what a local packet filter that rejects looks like to the
+        // sender, such as the one for a Service without endpoints.
+        Some(libc::EPERM) => ProblemKind::Refused,
+        Some(libc::EACCES) => ProblemKind::Permission,
         _ => match error.kind() {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => ProblemKind::Timeout,
             io::ErrorKind::UnexpectedEof => ProblemKind::Reset,

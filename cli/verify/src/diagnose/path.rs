@@ -128,12 +128,12 @@ impl<'a> Path<'a> {
     }
 
     /// The same traffic from the sending node itself.
-    pub(super) fn from_a(&self) -> Hop {
+    pub(super) fn start_at_a(&self) -> Hop {
         self.same(Self::host(self.a))
     }
 
     /// The same traffic from the pod's own node itself.
-    pub(super) fn from_b(&self) -> Hop {
+    pub(super) fn start_at_b(&self) -> Hop {
         self.same(Self::host(self.b))
     }
 
@@ -172,8 +172,8 @@ impl<'a> Path<'a> {
         if self.to_pod() {
             hops.extend([
                 self.directly(),
-                self.from_a(),
-                self.from_b(),
+                self.start_at_a(),
+                self.start_at_b(),
                 self.other_traffic(),
             ]);
             if self.is_big() {
