@@ -26,5 +26,5 @@ build_kindnetctl() {
 
 build_kindnet_image() {
   need_cargo
-  "$CHECKOUT/manifests/image/build" --tag "$KINDNET_IMAGE"
+  "$CHECKOUT/manifests/image/build"
 }
