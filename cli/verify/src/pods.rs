@@ -204,12 +204,14 @@ pub async fn wait(
                 let Ok(event) = event else { continue };
                 let name = event.involved_object.name.unwrap_or_default();
                 refused.extend(by_name.get(&name).copied());
-                let waiting = by_name.values().filter(|s| !states.contains_key(s));
-                if waiting.clone().all(|s| refused.contains(s)) && let Some(patience) = patience {
-                    end = end.min(Instant::now() + patience);
-                }
             }
             () = tokio::time::sleep_until(end) => break,
+        }
+        let mut waiting = by_name.values().filter(|s| !states.contains_key(s));
+        if let Some(patience) = patience
+            && waiting.all(|source| refused.contains(source))
+        {
+            end = end.min(Instant::now() + patience);
         }
     }
     let late: Vec<&Source> = by_name
