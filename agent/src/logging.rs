@@ -28,15 +28,15 @@ pub fn init(args: &LogArgs) {
     }
 }
 
-/// A bare level is meant for this program. Its libraries stay at warnings, and kube is silent about
-/// failed requests altogether: whoever made one reports it, with what it was for.
+/// A bare level is meant for this program. Its libraries stay at warnings, and those that speak to
+/// the API server are silent: whoever made a request reports what became of it, and what it was for.
 fn filter(level: &str) -> String {
     if level.contains(['=', ',']) {
         return level.to_owned();
     }
     format!(
         "warn,kindnetd={level},kindnet_net={level},kindnet_core={level},\
-         kube_client::client::builder=off"
+         kube_client=off,kube_runtime=off"
     )
 }
 

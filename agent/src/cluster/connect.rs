@@ -61,29 +61,39 @@ impl Endpoints {
         Ok(Self(configs))
     }
 
-    /// A client of the first endpoint that answers, and the endpoint.
+    /// A client of the first endpoint that answers.
     ///
     /// # Errors
-    /// None answers; every reason is logged.
-    pub async fn connect(&self) -> anyhow::Result<(Client, Uri)> {
+    /// None answers; the error names each with its reason.
+    pub async fn connect(&self) -> Result<Connected, String> {
+        let mut silent = Vec::new();
         for config in &self.0 {
-            let url = config.cluster_url.clone();
-            let client = match Client::try_from(config.clone()) {
-                Ok(client) => client,
-                Err(error) => {
-                    tracing::warn!(endpoint = %url, error = chain(&error), "API endpoint unusable");
-                    continue;
-                }
+            let endpoint = config.cluster_url.clone();
+            let answer = match Client::try_from(config.clone()) {
+                Ok(client) => probe(&client).await.map(|()| client),
+                Err(error) => Err(chain(&error)),
             };
-            match probe(&client).await {
-                Ok(()) => return Ok((client, url)),
-                Err(error) => {
-                    tracing::warn!(endpoint = %url, error, "API endpoint does not answer")
+            match answer {
+                Ok(client) => {
+                    return Ok(Connected {
+                        client,
+                        endpoint,
+                        silent,
+                    });
                 }
+                Err(reason) => silent.push(format!("{endpoint} {reason}")),
             }
         }
-        anyhow::bail!("no API endpoint answers")
+        Err(silent.join("; "))
     }
+}
+
+/// A server that answers.
+pub struct Connected {
+    pub client: Client,
+    pub endpoint: Uri,
+    /// Better endpoints that do not answer, and why.
+    pub silent: Vec<String>,
 }
 
 /// Whether a server answers. One that refuses us does.

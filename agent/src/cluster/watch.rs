@@ -23,19 +23,29 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Keeps `cluster` up to date for ever, through whichever endpoint answers.
 pub async fn run(endpoints: Endpoints, cluster: Cluster, metrics: Metrics) {
     let mut pause = BACKOFF.0;
+    // What was logged last: an outage that lasts is one line.
+    let mut silent = String::new();
     loop {
         match endpoints.connect().await {
-            Ok((client, endpoint)) => {
+            Ok(connected) => {
+                silent.clear();
+                if !connected.silent.is_empty() {
+                    tracing::warn!(endpoints = ?connected.silent, "API endpoint passed over");
+                }
+                let endpoint = connected.endpoint;
                 tracing::info!(%endpoint, "connected to the API server");
-                if follow(client, &cluster, &metrics).await {
+                if follow(connected.client, &cluster, &metrics).await {
                     pause = BACKOFF.0;
                 }
                 metrics.api_connected.set(0);
-                tracing::warn!(%endpoint, "lost the API server, looking for another endpoint");
+                tracing::warn!(%endpoint, "lost the API server, looking for one that answers");
             }
-            Err(error) => {
+            Err(reasons) => {
                 metrics.api_errors.inc();
-                tracing::warn!(%error, retry_in = ?pause, "cannot reach the API server");
+                if reasons != silent {
+                    tracing::warn!(reasons, "no API endpoint answers, will retry");
+                    silent = reasons;
+                }
             }
         }
         tokio::time::sleep(pause).await;
