@@ -28,3 +28,6 @@ build_kindnet_image() {
   need_cargo
   "$CHECKOUT/manifests/image/build"
 }
+
+# kind, for interoperability and comparison.
+peer_kind() { printf '%s\n' "$KINDNET_CACHE/peers/current/bin/kind"; }
