@@ -10,11 +10,12 @@ registry_reachable() {
   local host=${DOCKER_HOST:-unix:///var/run/docker.sock}
   local query=distribution/$image/json
   local target=(--unix-socket "${host#unix://}" "http://engine/$query")
+  command -v curl >/dev/null || host=other
   case $host in
     unix://*) ;;
     tcp://*) target=("http://${host#tcp://}/$query") ;;
     *)
-      # No socket to talk to directly: let the client look instead.
+      # No socket or no curl to talk to it directly: let the client look instead.
       timeout "$seconds" docker manifest inspect "$image" >/dev/null 2>&1
       return
       ;;
