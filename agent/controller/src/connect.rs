@@ -19,7 +19,10 @@ const AGENT_HEADER: &str = concat!("kindnet-controller/", env!("CARGO_PKG_VERSIO
 /// # Errors
 /// No credentials, or neither address answers.
 pub async fn connect(endpoint: Option<&Uri>) -> anyhow::Result<Client> {
-    let base = base_config().await?;
+    choose(&base_config().await?, endpoint).await
+}
+
+async fn choose(base: &Config, endpoint: Option<&Uri>) -> anyhow::Result<Client> {
     let mut last = None;
     for url in endpoint.into_iter().chain([&base.cluster_url]) {
         let mut config = base.clone();
@@ -77,5 +80,50 @@ pub fn explain(error: &kube::Error) -> String {
             }
             text
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{Router, routing::get};
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    /// An API server that only knows its version, and the address of one that is not there.
+    async fn server(version: &'static str) -> Uri {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = json!({ "major": "1", "minor": "20", "gitVersion": version, "gitCommit": "",
+            "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": "" });
+        let router =
+            Router::new().route("/version", get(move || async move { answer.to_string() }));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}").parse().unwrap()
+    }
+
+    async fn nobody() -> Uri {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+            .parse()
+            .unwrap()
+    }
+
+    async fn chosen(endpoint: Option<Uri>, service: Uri) -> Option<String> {
+        let client = choose(&Config::new(service), endpoint.as_ref())
+            .await
+            .ok()?;
+        Some(client.apiserver_version().await.unwrap().git_version)
+    }
+
+    #[tokio::test]
+    async fn the_endpoint_comes_first_and_the_service_address_is_the_fallback() {
+        let (endpoint, service) = (server("endpoint").await, server("service").await);
+        let both = chosen(Some(endpoint), service.clone()).await;
+        assert_eq!(both.as_deref(), Some("endpoint"));
+        let fallback = chosen(Some(nobody().await), service.clone()).await;
+        assert_eq!(fallback.as_deref(), Some("service"));
+        assert_eq!(chosen(None, service).await.as_deref(), Some("service"));
+        assert_eq!(chosen(Some(nobody().await), nobody().await).await, None);
     }
 }
