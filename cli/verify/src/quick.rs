@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::Node;
-use kindnet_api::node::NodeInfo;
+use kindnet_api::node::{Family, NodeInfo};
 use kindnet_probe::wire::Action;
 use kindnet_ui::UserError;
 use kube::runtime::wait::await_condition;
@@ -14,7 +14,6 @@ use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::{CHECKS, Kind, Spec, Traffic};
-use crate::cluster::Cluster;
 use crate::evaluate::{Answers, evaluate};
 use crate::exec::{self, Patience};
 use crate::objects::Shape;
@@ -22,7 +21,7 @@ use crate::plan::{Expect, Instance, Key, Plan, Target, Use, Work, action, pod_na
 use crate::pods;
 use crate::report::{Check, Outcome};
 use crate::session;
-use crate::topology::{PodState, Role, Services, Source, TestNode, Topology};
+use crate::topology::{PodState, Role, Source, TestNode, Topology};
 
 /// Probes give up after so long even where the deadline is further away.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -90,11 +89,24 @@ async fn prove(client: &Client, options: &QuickOptions, shape: &Shape) -> Result
     let left = options.timeout.saturating_sub(began.elapsed());
     let states = pods::wait(client, &shape.namespace, &wanted, left, None, |_, _| ()).await?;
 
-    let cluster = Cluster::read(client, Some(&options.image)).await?;
-    let families = cluster.families();
+    let nodes = nodes_of(client, options, &states).await?;
+    let families = families(&nodes);
     let dual = families.len() > 1;
-    let services = pods::create_services(client, shape, &families, dual).await?;
-    let topology = topology(client, options, shape, &states, services, &cluster).await?;
+    let topology = Topology {
+        namespace: shape.namespace.clone(),
+        services: pods::create_services(client, shape, &families, dual).await?,
+        families,
+        nodes,
+        pod_port: shape.pod_port,
+        host_network_port: shape.host_network_port,
+        host_port: 0,
+        // A name server that is still starting is waited for by the probes themselves.
+        no_dns: None,
+        dns_nodes: Vec::new(),
+        kubernetes: Vec::new(),
+        outside: Err(String::new()),
+        not_kindnet: None,
+    };
     let plan = plan(&topology);
     let left = options.timeout.saturating_sub(began.elapsed());
     let answers = ask(client, &topology, &plan, Patience::new(left.min(PATIENCE))).await;
@@ -116,21 +128,20 @@ fn server(node: usize) -> Source {
     }
 }
 
-async fn topology(
+/// The nodes and their pods. Not only those that are Ready: the kubelet reports that up to ten
+/// seconds after pods can run.
+async fn nodes_of(
     client: &Client,
     options: &QuickOptions,
-    shape: &Shape,
     states: &BTreeMap<Source, PodState>,
-    services: Vec<Services>,
-    cluster: &Cluster,
-) -> Result<Topology, UserError> {
+) -> Result<Vec<TestNode>, UserError> {
     let api = Api::<Node>::all(client.clone());
-    let infos = join_all(options.nodes.iter().map(|name| api.get(name))).await;
-    let mut nodes = Vec::new();
-    for (position, info) in infos.into_iter().enumerate() {
-        let node = info.map_err(|e| UserError::failure("a node is gone").source(e))?;
+    let nodes = join_all(options.nodes.iter().map(|name| api.get(name))).await;
+    let mut found = Vec::new();
+    for (position, node) in nodes.into_iter().enumerate() {
+        let node = node.map_err(|e| UserError::failure("a node is gone").source(e))?;
         let info = NodeInfo::from_node(&node);
-        nodes.push(TestNode {
+        found.push(TestNode {
             name: info.name,
             addresses: info.addresses,
             pod_cidrs: info.pod_cidrs,
@@ -143,21 +154,16 @@ async fn topology(
             host: PodState::Absent,
         });
     }
-    Ok(Topology {
-        namespace: shape.namespace.clone(),
-        families: cluster.families(),
-        nodes,
-        services,
-        pod_port: shape.pod_port,
-        host_network_port: shape.host_network_port,
-        host_port: 0,
-        // A name server that is still starting is waited for by the probes themselves.
-        no_dns: None,
-        dns_nodes: Vec::new(),
-        kubernetes: cluster.kubernetes.clone(),
-        outside: Err(String::new()),
-        not_kindnet: cluster.not_kindnet.clone(),
-    })
+    Ok(found)
+}
+
+/// The families the cluster gives pods addresses of.
+fn families(nodes: &[TestNode]) -> Vec<Family> {
+    let has = |family: &Family| {
+        let mut cidrs = nodes.iter().flat_map(|n| &n.pod_cidrs);
+        cidrs.any(|cidr| Family::of_net(cidr) == *family)
+    };
+    Family::ALL.into_iter().filter(has).collect()
 }
 
 fn spec(kind: Kind) -> &'static Spec {
