@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use kindnet_install::{ApplyOptions, InstallOptions};
-use kindnet_ui::{Child, Ui, UserError};
+use kindnet_ui::{Child, Step, Ui, UserError};
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -46,6 +46,10 @@ const LATER_PHASES: [&str; 5] = [
     "wait-control-plane",
     "apiclient",
 ];
+
+/// On a machine with fewer processors, unpacking images would only slow down the API server, which
+/// everything waits for. Once it answers there is idle time enough.
+const PROCESSORS_TO_SPARE: usize = 4;
 
 struct Run<'a> {
     engine: &'a Engine,
@@ -93,7 +97,10 @@ pub(super) async fn run(
         network,
         janitor,
     };
-    let step = ui.step(format!("Starting {} nodes", spec.workers + 1));
+    let step = ui.step(match spec.workers {
+        0 => "Starting the node".to_owned(),
+        workers => format!("Starting {} nodes", workers + 1),
+    });
     let children: Vec<Child> = spec
         .nodes()
         .iter()
@@ -213,6 +220,9 @@ impl Run<'_> {
     async fn load_image(&self) -> Result<()> {
         received(&self.plane).await?;
         until(&self.booted, |count| *count == self.spec.workers).await?;
+        if self.engine.facts.processors < PROCESSORS_TO_SPARE {
+            self.wait_api().await?;
+        }
         let step = self.ui.step(format!("Loading {}", self.spec.kindnet_image));
         let images = self
             .engine
@@ -251,19 +261,23 @@ impl Run<'_> {
             return Ok(false);
         }
         let nodes: Vec<String> = self.spec.nodes().into_iter().map(|node| node.0).collect();
-        let step = self.ui.step("Waiting for nodes, agents and CoreDNS");
+        let step = self.ui.step("Waiting until everything is ready");
         let ready = async {
+            let agents = shown(
+                &step,
+                "nodes and agents",
+                self.agents_ready(&client, &nodes, wait),
+            );
+            let dns = shown(&step, "CoreDNS", api::dns_ready(&client));
             let proof = async {
                 match proof {
-                    Some(proof) => proof(client.clone()).await,
+                    Some(proof) => {
+                        shown(&step, "pods reach each other", proof(client.clone())).await
+                    }
                     None => Ok(()),
                 }
             };
-            tokio::try_join!(
-                self.agents_ready(&client, &nodes, wait),
-                api::dns_ready(&client),
-                proof
-            )
+            tokio::try_join!(agents, dns, proof)
         };
         match tokio::time::timeout(wait, ready).await {
             Ok(result) => result.map(drop)?,
@@ -315,6 +329,14 @@ fn server(plane: &Booted) -> Result<String> {
         .published
         .ok_or_else(|| UserError::failure("no port is published"))?;
     Ok(format!("https://{published}"))
+}
+
+/// Shows a piece of work as a part of a step.
+async fn shown(step: &Step, name: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let child = step.child(name);
+    work.await?;
+    child.done();
+    Ok(())
 }
 
 /// Waits for a value to be there.

@@ -27,6 +27,8 @@ pub struct Facts {
     pub backing_filesystem: String,
     /// Images are kept by containerd, as is the default from Docker 29 on.
     pub containerd_store: bool,
+    /// Processors of the daemon's host.
+    pub processors: usize,
     /// The default runtime.
     pub runtime: String,
     /// The daemon's kernel is this machine's: a local socket, and not that of Docker Desktop,
@@ -63,6 +65,7 @@ impl Facts {
             backing_filesystem: status("Backing Filesystem").unwrap_or_default(),
             containerd_store: status("driver-type")
                 .is_some_and(|kind| kind.starts_with("io.containerd.snapshotter")),
+            processors: info.ncpu.and_then(|n| usize::try_from(n).ok()).unwrap_or(1),
             runtime: info.default_runtime.clone().unwrap_or_default(),
             on_this_kernel: local
                 && cfg!(target_os = "linux")
