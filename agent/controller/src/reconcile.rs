@@ -20,8 +20,8 @@ use crate::status::{self, Outcome};
 
 /// Everything is looked at this often even when nothing seems to change.
 const RESYNC: Duration = Duration::from_secs(300);
-/// How often an unfinished roll-out is looked at, so that a stalled one is noticed.
-const ROLLOUT_RESYNC: Duration = Duration::from_secs(30);
+/// How often agents that are not ready are looked at, so that their delay is noticed.
+const NOT_READY_RESYNC: Duration = Duration::from_secs(30);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(60);
 
@@ -167,9 +167,10 @@ async fn bring_in_line(
         publish(&context.client, &context.identity, configuration, &notice).await;
     }
     let written = report(context, api, configuration, &Outcome::Applied(&after)).await?;
+    let ready = status::condition(&written, "Ready").is_some_and(|c| c.status == "True");
     let rolling = status::condition(&written, "Progressing").is_some_and(|c| c.status == "True");
-    Ok(Action::requeue(if rolling {
-        ROLLOUT_RESYNC
+    Ok(Action::requeue(if rolling || !ready {
+        NOT_READY_RESYNC
     } else {
         RESYNC
     }))
@@ -262,10 +263,12 @@ fn transitions(old: Option<&ConfigurationStatus>, new: &ConfigurationStatus) -> 
             "InvalidConfiguration" => "InvalidConfiguration",
             "ApplyFailed" => "ApplyFailed",
             "RolloutStalled" => "RolloutStalled",
+            "AgentsNotReady" => "AgentsNotReady",
             _ => "Ignored",
         };
-        // The message of a stalled roll-out holds counts; one event for it is enough.
-        if reason != "RolloutStalled" || was("Degraded").is_none_or(|c| c.reason != reason) {
+        // These messages hold counts; one event for all of them is enough.
+        let counts = matches!(reason, "RolloutStalled" | "AgentsNotReady");
+        if !counts || was("Degraded").is_none_or(|c| c.reason != reason) {
             notices.push(Notice::warning(reason, degraded.message.clone()));
         }
     }

@@ -7,7 +7,7 @@ use kindnet_api::configuration::InvalidConfiguration;
 use kindnet_api::{Configuration, ConfigurationStatus, names};
 use kube::ResourceExt as _;
 
-/// A roll-out without an end after this long is reported as degraded.
+/// A roll-out without an end, or agents that are not ready, are reported as degraded after this long.
 pub const PROGRESS_DEADLINE: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
 
 /// What a reconciliation found.
@@ -86,16 +86,16 @@ pub fn status(
         Outcome::Ignored => None,
     };
     let counts = daemonset.map(Counts::of).unwrap_or_default();
+    let generation = configuration.metadata.generation;
     let lines = match outcome {
         Outcome::Ignored => ignored(configuration),
-        Outcome::Applied(_) => applied(counts, &old, now),
+        Outcome::Applied(_) => applied(counts, &old, generation, now),
         Outcome::Invalid(problems, _) => {
             let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
             failed(counts, "InvalidConfiguration", text.join("; "))
         }
         Outcome::Refused(message, _) => failed(counts, "ApplyFailed", message.clone()),
     };
-    let generation = configuration.metadata.generation;
     let condition = |kind: &str, line: Line| {
         let status = if line.status { "True" } else { "False" };
         let since = old
@@ -163,7 +163,12 @@ fn failed(counts: Counts, reason: &'static str, message: String) -> Conditions {
     }
 }
 
-fn applied(counts: Counts, old: &ConfigurationStatus, now: Timestamp) -> Conditions {
+fn applied(
+    counts: Counts,
+    old: &ConfigurationStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Conditions {
     if counts.done() {
         return Conditions {
             ready: line(true, "AgentsReady", agents(counts)),
@@ -171,30 +176,45 @@ fn applied(counts: Counts, old: &ConfigurationStatus, now: Timestamp) -> Conditi
             degraded: as_expected(),
         };
     }
-    let ready = counts.current && counts.desired > 0 && counts.ready >= counts.desired;
-    let since = old
-        .conditions
-        .iter()
-        .find(|c| c.type_ == "Progressing" && c.status == "True")
+    let before = |kind: &str| old.conditions.iter().find(|c| c.type_ == kind);
+    // An agent that is lost after the roll-out is a failure, not progress.
+    let rolled_out = counts.current
+        && counts.updated >= counts.desired
+        && old.observed_generation == generation
+        && before("Progressing").is_some_and(|c| c.reason == "RolledOut");
+    let (kind, value) = if rolled_out {
+        ("Ready", "False")
+    } else {
+        ("Progressing", "True")
+    };
+    let since = before(kind)
+        .filter(|c| c.status == value)
         .map_or(now, |c| c.last_transition_time.0);
-    let stalled = now.duration_since(since) >= PROGRESS_DEADLINE;
+    let degraded = if now.duration_since(since) < PROGRESS_DEADLINE {
+        as_expected()
+    } else {
+        let minutes = PROGRESS_DEADLINE.as_mins();
+        let (reason, what) = if rolled_out {
+            ("AgentsNotReady", "not ready for")
+        } else {
+            ("RolloutStalled", "not finished after")
+        };
+        let text = format!(
+            "{what} {minutes} minutes: {}, {}",
+            updated(counts),
+            agents(counts)
+        );
+        line(true, reason, text)
+    };
+    let ready = counts.current && counts.desired > 0 && counts.ready >= counts.desired;
     Conditions {
         ready: line(ready, ready_reason(ready), agents(counts)),
-        progressing: line(true, "RollingOut", updated(counts)),
-        degraded: if stalled {
-            line(
-                true,
-                "RolloutStalled",
-                format!(
-                    "not finished after {} minutes: {}, {}",
-                    PROGRESS_DEADLINE.as_mins(),
-                    updated(counts),
-                    agents(counts)
-                ),
-            )
+        progressing: if rolled_out {
+            line(false, "RolledOut", updated(counts))
         } else {
-            as_expected()
+            line(true, "RollingOut", updated(counts))
         },
+        degraded,
     }
 }
 

@@ -107,6 +107,31 @@ fn a_rollout_that_does_not_end_is_degraded() {
 }
 
 #[test]
+fn an_agent_that_is_lost_is_no_progress() {
+    let mut configuration = configuration();
+    let (done, lost) = (daemonset([1, 1, 3, 3, 3]), daemonset([1, 1, 3, 3, 2]));
+    configuration.status = Some(status(&configuration, &Outcome::Applied(&done), at(0)));
+    let first = status(&configuration, &Outcome::Applied(&lost), at(1000));
+    assert_eq!(
+        summary(&first),
+        "False=AgentsNotReady False=RolledOut False=AsExpected"
+    );
+    configuration.status = Some(first);
+    let later = status(&configuration, &Outcome::Applied(&lost), at(1300));
+    assert_eq!(
+        summary(&later),
+        "False=AgentsNotReady False=RolledOut True=AgentsNotReady"
+    );
+    // A new configuration is progress again, whatever was before.
+    configuration.metadata.generation = Some(8);
+    let new = status(&configuration, &Outcome::Applied(&lost), at(1400));
+    assert_eq!(
+        summary(&new),
+        "False=AgentsNotReady True=RollingOut False=AsExpected"
+    );
+}
+
+#[test]
 fn an_invalid_configuration_keeps_what_runs() {
     let running = daemonset([1, 1, 3, 3, 3]);
     let problems = vec![InvalidConfiguration::Cidr("x".into())];
