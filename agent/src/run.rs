@@ -46,6 +46,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         "kindnetd starts"
     );
+    let kubeconfig = kubeconfig.filter(|path| !path.as_os_str().is_empty());
     let endpoints = Endpoints::new(&control_plane_endpoint, kubeconfig.as_deref()).await?;
     let netlink = Netlink::open()?;
 

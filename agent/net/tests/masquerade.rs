@@ -276,3 +276,28 @@ fn changes_to_our_rules_are_heard_of_and_those_of_others_are_not() {
         }
     });
 }
+
+#[rstest]
+#[case(Flavour::Nft)]
+#[case(Flavour::Legacy)]
+#[ignore = "needs root and network namespaces"]
+fn established_flows_outlive_damage_and_repair(#[case] flavour: Flavour) {
+    let lab = lab();
+    // kube-proxy's. Without any rule that needs it the kernel stops tracking connections, and with it
+    // translating them.
+    lab.sh(
+        "node",
+        "iptables-nft -A FORWARD -m conntrack --ctstate INVALID -j DROP",
+    );
+    let mut backend = Iptables::new(flavour);
+    apply(&lab, &mut backend, &dual());
+    let mut flow = lab.flow("pod", "outside", "172.31.0.9");
+    assert_eq!(flow.source().to_string(), MASKED[0]);
+    flow.exchange();
+    lab.sh("node", &format!("iptables-{} -t nat -F", tool(flavour)));
+    flow.exchange();
+    assert!(!apply(&lab, &mut backend, &dual()).is_empty());
+    flow.exchange();
+    apply(&lab, &mut Iptables::new(flavour), &dual());
+    flow.exchange();
+}

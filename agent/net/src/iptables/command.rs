@@ -140,32 +140,78 @@ impl Tool {
     }
 }
 
-/// Turns the tool's words into an error. They are the only thing it gives besides 1, 2, 3 and 4.
+/// Turns what a tool said into an error.
 fn failure(what: &str, output: &Output) -> Error {
     let text = String::from_utf8_lossy(&output.stderr);
     let text = text.trim();
-    let kind = if text.contains("No chain/target/match by that name")
-        || text.contains("does not exist")
-        || text.contains("incompatible, use 'nft' tool")
-    {
-        ErrorKind::Missing
-    } else if text.contains("Permission denied") || text.contains("you must be root") {
+    if text.is_empty() {
+        let status = output.status;
+        return Error::new(
+            what,
+            ErrorKind::Other,
+            format!("the tool ended with {status}"),
+        );
+    }
+    Error::new(what, classify(text), text)
+}
+
+/// The exit status tells little; the words have been the same for years, in both flavours.
+fn classify(text: &str) -> ErrorKind {
+    let says = |words: &[&str]| words.iter().any(|w| text.contains(w));
+    if says(&["Permission denied", "you must be root"]) {
         ErrorKind::Permission
-    } else if text.contains("another app is currently holding") || text.contains("Resource busy") {
+    } else if says(&["holding the xtables lock", "Resource busy"]) {
         ErrorKind::Busy
-    } else if text.contains("Failed to initialize nft")
-        || text.contains("Table does not exist")
-        || text.contains("can't initialize")
-        || text.contains("not supported")
-    {
+    } else if says(&[
+        "Failed to initialize nft",
+        "an't initialize",
+        "Table does not exist",
+        "not supported",
+    ]) {
         ErrorKind::Unsupported
+    } else if says(&[
+        "No chain/target/match by that name",
+        "does not exist",
+        // What iptables-nft 1.8.9 says about a chain that is not there.
+        "is incompatible, use 'nft' tool",
+    ]) {
+        ErrorKind::Missing
     } else {
         ErrorKind::Other
-    };
-    let text = if text.is_empty() {
-        format!("the tool ended with {}", output.status)
-    } else {
-        text.to_owned()
-    };
-    Error::new(what, kind, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("iptables: No chain/target/match by that name.", ErrorKind::Missing)]
+    #[case(
+        "iptables v1.8.9 (nf_tables): chain `X' in table `nat' is incompatible, use 'nft' tool.",
+        ErrorKind::Missing
+    )]
+    #[case(
+        "iptables v1.8.9 (legacy): can't initialize iptables table `nat': Table does not exist (do \
+         you need to insmod?)",
+        ErrorKind::Unsupported
+    )]
+    #[case(
+        "iptables/1.8.9 Failed to initialize nft: Protocol not supported",
+        ErrorKind::Unsupported
+    )]
+    #[case(
+        "iptables v1.8.9 (nf_tables): Could not fetch rule set generation id: Permission denied \
+         (you must be root)",
+        ErrorKind::Permission
+    )]
+    #[case(
+        "Another app is currently holding the xtables lock; still 4s 0us time ahead",
+        ErrorKind::Busy
+    )]
+    #[case("iptables-restore: line 3 failed", ErrorKind::Other)]
+    fn what_the_tools_say(#[case] text: &str, #[case] kind: ErrorKind) {
+        assert_eq!(classify(text), kind);
+    }
 }

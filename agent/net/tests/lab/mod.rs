@@ -11,8 +11,8 @@
 #![allow(dead_code, reason = "shared by several test programs")]
 
 use std::fs::File;
-use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -124,29 +124,58 @@ impl Lab {
         })
     }
 
-    /// Connects from one namespace to an address in another and says which source the server saw.
-    pub fn source_seen(&self, from: &str, to: &str, address: &str) -> IpAddr {
+    /// Connects from one namespace to an address in another.
+    pub fn flow(&self, from: &str, to: &str, address: &str) -> Flow {
         let listener = self.within(to, || TcpListener::bind((address, 0)).unwrap());
         let target = listener.local_addr().unwrap();
-        std::thread::scope(|scope| {
-            let server = scope.spawn(move || listener.accept().unwrap().1.ip());
-            self.within(from, || {
-                let mut stream = connect(target);
-                let mut rest = Vec::new();
-                // The server closes; that is all it does.
-                let _ = stream.read_to_end(&mut rest);
-            });
-            server.join().unwrap()
-        })
+        let client = self.within(from, || {
+            TcpStream::connect_timeout(&target, PATIENCE).unwrap()
+        });
+        let (server, source) = listener.accept().unwrap();
+        for end in [&client, &server] {
+            end.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        Flow {
+            client,
+            server,
+            source: source.ip(),
+        }
+    }
+
+    /// Which source address a connection from one namespace shows in another.
+    pub fn source_seen(&self, from: &str, to: &str, address: &str) -> IpAddr {
+        let mut flow = self.flow(from, to, address);
+        flow.exchange();
+        flow.source()
     }
 }
 
-fn connect(target: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&target, Duration::from_secs(5)).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
-    stream
+/// Longer than any packet takes here, by far.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An established connection.
+pub struct Flow {
+    client: TcpStream,
+    server: TcpStream,
+    source: IpAddr,
+}
+
+impl Flow {
+    /// The address the server sees.
+    pub fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// Sends something there and back.
+    pub fn exchange(&mut self) {
+        let mut buffer = [0; 4];
+        self.client.write_all(b"ping").unwrap();
+        self.server.read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"ping");
+        self.server.write_all(b"pong").unwrap();
+        self.client.read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"pong");
+    }
 }
 
 impl Drop for Lab {
