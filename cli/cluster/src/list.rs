@@ -111,7 +111,7 @@ impl Engine {
             .await
             .doing(|| "cannot list the containers".into())?;
         let mut nodes: Vec<Node> = found.into_iter().filter_map(node).collect();
-        nodes.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
+        nodes.sort_by_key(|node| natural(&node.name));
         Ok(nodes)
     }
 

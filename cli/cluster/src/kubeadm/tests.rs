@@ -139,3 +139,34 @@ fn every_document_is_read_back() {
         ]
     );
 }
+
+/// kubeadm reads YAML 1.1, where these words are no strings unless they are quoted.
+#[rstest]
+#[case("on")]
+#[case("yes")]
+#[case("n")]
+#[case("null")]
+#[case("1e3")]
+#[case("0x1f")]
+#[case("012")]
+#[case("1.5")]
+#[case("2020-01-01")]
+#[case(".inf")]
+fn a_cluster_name_stays_a_string(#[case] cluster: &str) {
+    let version = KubeVersion::parse("v1.36.1").unwrap();
+    let text = Input {
+        version: &version,
+        cluster,
+        node: "node",
+        role: Role::ControlPlane,
+        addresses: &addresses(IpFamily::Ipv4),
+        family: IpFamily::Ipv4,
+        pod_subnets: &nets("10.244.0.0/16"),
+        service_subnets: &nets("10.96.0.0/16"),
+        cgroup_v1: false,
+        rootless: false,
+    }
+    .render();
+    let line = text.lines().find(|line| line.starts_with("clusterName:")).unwrap();
+    assert!(line.ends_with(['\'', '"']), "{line}");
+}
