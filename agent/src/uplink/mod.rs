@@ -28,28 +28,25 @@ pub async fn run(netlink: Netlink, kernel: Kernel, mtu: watch::Sender<Mtu>, metr
     let mut link = None;
     loop {
         match netlink.uplink().await {
-            Ok(uplink) => {
-                let bytes = uplink.as_ref().map(|u| u.mtu_bytes);
-                link = uplink.as_ref().map(|u| u.index);
-                metrics.mtu.set(bytes.map_or(0, i64::from));
-                let changed = mtu.send_if_modified(|known| {
-                    let now = Mtu::Known(bytes);
-                    std::mem::replace(known, now) != now
-                });
-                if changed {
-                    let name = uplink.map(|u| u.name);
-                    tracing::info!(uplink = name, mtu_bytes = bytes, "uplink found");
+            Ok(Some(uplink)) => {
+                link = Some(uplink.index);
+                metrics.mtu.set(i64::from(uplink.mtu_bytes));
+                if set(&mtu, Mtu::Known(Some(uplink.mtu_bytes))) {
+                    let (uplink, mtu_bytes) = (uplink.name, uplink.mtu_bytes);
+                    tracing::info!(uplink, mtu_bytes, "uplink found");
                 }
             }
+            // A default route that is gone will be back, most likely over the same link.
+            Ok(None) if *mtu.borrow() != Mtu::Unknown => {}
+            Ok(None) => {
+                set(&mtu, Mtu::Known(None));
+                tracing::info!("no default route; pods get the kernel's default MTU");
+            }
             Err(error) => {
-                tracing::warn!(%error, "cannot find the uplink; pods get the kernel's default MTU");
-                mtu.send_if_modified(|known| {
-                    let first = *known == Mtu::Unknown;
-                    if first {
-                        *known = Mtu::Known(None);
-                    }
-                    first
-                });
+                tracing::warn!(%error, "cannot find the uplink");
+                if *mtu.borrow() == Mtu::Unknown {
+                    set(&mtu, Mtu::Known(None));
+                }
             }
         }
         tokio::select! {
@@ -60,6 +57,11 @@ pub async fn run(netlink: Netlink, kernel: Kernel, mtu: watch::Sender<Mtu>, metr
             () = tokio::time::sleep(RESYNC) => {}
         }
     }
+}
+
+/// Sets the MTU; whether it was another before.
+fn set(mtu: &watch::Sender<Mtu>, now: Mtu) -> bool {
+    mtu.send_if_modified(|known| std::mem::replace(known, now) != now)
 }
 
 /// Waits for an event that may change the answer.
