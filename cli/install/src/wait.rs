@@ -83,7 +83,7 @@ async fn wait(client: &Client, limit: Duration, ui: &Ui) -> Result<Readiness, Us
                 agents: *agents,
                 seconds: began.elapsed().as_secs_f64(),
             })),
-            (_, Part::Failed(why), _) => Some(Err(why.clone())),
+            (_, Part::Failed(reason, why), _) => Some(Err(refused(reason, why))),
             _ => None,
         };
         last = Some(parts);
@@ -95,14 +95,26 @@ async fn wait(client: &Client, limit: Duration, ui: &Ui) -> Result<Readiness, Us
             step.done();
             Ok(readiness)
         }
-        Ok(Err(why)) => Err(UserError::failure(format!(
-            "the controller refuses the Configuration: {why}"
-        ))
-        .hint("correct it: kubectl -n kube-system edit configurations.kindnet.io kindnet")),
+        Ok(Err(error)) => Err(error),
         Err(_) => {
             drop((controller_line, agents_line, nodes_line, step));
             Err(timed_out(client, limit, last, &listed(&nodes).unwrap_or_default()).await)
         }
+    }
+}
+
+fn refused(reason: &str, why: &str) -> UserError {
+    if reason == "ApplyFailed" {
+        UserError::failure(format!(
+            "the API server refuses the agents' DaemonSet: {why}"
+        ))
+        .hint(
+            "one of another origin may be in its way: \
+             kubectl -n kube-system delete daemonset kindnetd",
+        )
+    } else {
+        UserError::failure(format!("the controller refuses the Configuration: {why}"))
+            .hint("correct it: kubectl -n kube-system edit configurations.kindnet.io kindnet")
     }
 }
 
@@ -132,7 +144,8 @@ enum Part {
     /// With this many of it.
     Done(usize, String),
     Waiting(String),
-    Failed(String),
+    /// Reason and message of the condition Degraded; waiting does not help.
+    Failed(String, String),
 }
 
 struct Parts {
@@ -166,7 +179,9 @@ impl Line {
                     child.done_with(text);
                 }
             }
-            (Part::Waiting(text) | Part::Failed(text), Some(child)) => child.message(text.clone()),
+            (Part::Waiting(text) | Part::Failed(_, text), Some(child)) => {
+                child.message(text.clone())
+            }
             (_, None) => {}
         }
     }
@@ -220,7 +235,7 @@ fn agents(configuration: Option<&Configuration>) -> Part {
             "InvalidConfiguration" | "ApplyFailed"
         )
     {
-        return Part::Failed(degraded.message.clone());
+        return Part::Failed(degraded.reason.clone(), degraded.message.clone());
     }
     let text = format!("{} of {} ready", status.ready_nodes, status.desired_nodes);
     if is("Ready").is_some() && is("Progressing").is_none() && status.desired_nodes > 0 {
@@ -291,7 +306,7 @@ mod tests {
         let name = match part {
             Part::Done(..) => "done",
             Part::Waiting(_) => "waiting",
-            Part::Failed(_) => "failed",
+            Part::Failed(..) => "failed",
         };
         assert_eq!(name, expected);
     }
