@@ -10,6 +10,13 @@ use serde::{Deserialize, Serialize};
 /// Everything one check pod is asked at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
+    /// Hosts that have to answer to ICMP before the probes begin, or [`Batch::settle_ms`] to have
+    /// passed: a new link has its IPv6 address after a second or so of duplicate address detection.
+    #[serde(default)]
+    pub settle: Vec<IpAddr>,
+    /// Longest wait for [`Batch::settle`], in milliseconds.
+    #[serde(default)]
+    pub settle_ms: u32,
     /// The probes; they run side by side.
     pub probes: Vec<Probe>,
 }
@@ -283,6 +290,8 @@ mod tests {
     #[test]
     fn a_batch_survives_the_wire() {
         let batch = Batch {
+            settle: vec!["fd00::1".parse().unwrap()],
+            settle_ms: 2000,
             probes: vec![
                 Probe {
                     id: 1,
@@ -308,6 +317,8 @@ mod tests {
         let text = serde_json::to_string(&batch).unwrap();
         assert!(!text.contains('\n'));
         assert_eq!(serde_json::from_str::<Batch>(&text).unwrap(), batch);
+        let old = serde_json::from_str::<Batch>(r#"{"probes": []}"#).unwrap();
+        assert_eq!(old, Batch::default());
     }
 
     #[test]

@@ -97,6 +97,7 @@ fn the_binary_answers_each_probe_and_says_when_it_is_done() {
                 ..probe(Action::Tcp { to, bytes: 100 })
             })
             .collect(),
+        ..Batch::default()
     };
     let mut child = Command::new(env!("CARGO_BIN_EXE_kindnet-probe"))
         .arg("run")

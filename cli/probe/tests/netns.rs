@@ -141,7 +141,11 @@ fn run(netns: &Netns, actions: &[Action]) -> Vec<Answer> {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let batch = serde_json::to_string(&Batch { probes }).unwrap();
+    let batch = serde_json::to_string(&Batch {
+        probes,
+        ..Batch::default()
+    })
+    .unwrap();
     writeln!(child.stdin.take().unwrap(), "{batch}").unwrap();
     let out = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
     let mut answers: Vec<Answer> = out

@@ -2,6 +2,7 @@
 //! pod network does not.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -14,7 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use crate::evaluate::Answers;
 use crate::objects::CONTAINER;
 use crate::plan::{Key, pod_name};
-use crate::topology::{PodState, Source, Topology};
+use crate::topology::{PodState, Role, Source, Topology};
 
 /// What an exec may take beyond its probes: a busy node starts processes slowly.
 const OVERHEAD: Duration = Duration::from_secs(15);
@@ -22,12 +23,18 @@ const OVERHEAD: Duration = Duration::from_secs(15);
 /// Default of kube is 1 KiB, less than a single answer of a host.
 const BUFFER: usize = 64 << 10;
 
+/// Longest wait for links that are a moment old; duplicate address detection takes one to two
+/// seconds (RFC 4862, section 5.4).
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// Longest wait for a name outside of the cluster.
 const UPSTREAM: Duration = Duration::from_secs(2);
 
 /// How long probes try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
+    /// Before the first attempt, for links that are a moment old.
+    pub settle: Duration,
     /// One attempt.
     pub attempt: Duration,
     /// All attempts.
@@ -35,10 +42,20 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Attempts of at most a second.
+    /// Attempts of at most a second, on links that may be a moment old.
     #[must_use]
     pub fn new(deadline: Duration) -> Self {
         Self {
+            settle: SETTLE,
+            ..Self::on_old_links(deadline)
+        }
+    }
+
+    /// Attempts of at most a second.
+    #[must_use]
+    pub fn on_old_links(deadline: Duration) -> Self {
+        Self {
+            settle: Duration::ZERO,
             attempt: deadline.min(Duration::from_secs(1)),
             deadline,
         }
@@ -61,15 +78,9 @@ pub async fn ask_all(
         .map(async |(source, actions)| {
             let mut heard: Vec<(Key, Answer)> = Vec::new();
             let listen = |key, answer| heard.push((key, answer));
-            let result = ask(
-                client,
-                &topology.namespace,
-                *source,
-                actions,
-                patience,
-                listen,
-            )
-            .await;
+            let batch = batch(actions, patience, settle(topology, *source));
+            let namespace = &topology.namespace;
+            let result = ask(client, namespace, *source, actions, &batch, listen).await;
             (*source, heard, result)
         });
     let mut answers = Answers::default();
@@ -91,22 +102,27 @@ async fn ask(
     namespace: &str,
     source: Source,
     actions: &[Action],
-    patience: Patience,
+    batch: &Batch,
     mut answered: impl FnMut(Key, Answer),
 ) -> Result<(), String> {
-    let batch = batch(actions, patience);
     let mut tries = 0;
     loop {
         tries += 1;
         let mut heard = false;
-        let attempt = once(client, namespace, source, &batch, |answer| {
+        let attempt = once(client, namespace, source, batch, |answer| {
             heard = true;
             if let Some(action) = actions.get(answer.id as usize) {
                 let action = action.clone();
                 answered(Key { source, action }, answer);
             }
         });
-        let limit = patience.deadline + patience.attempt + OVERHEAD;
+        let longest = batch
+            .probes
+            .iter()
+            .map(|p| p.deadline_ms.saturating_add(p.attempt_ms))
+            .max();
+        let millis = longest.unwrap_or_default().saturating_add(batch.settle_ms);
+        let limit = Duration::from_millis(millis.into()) + OVERHEAD;
         let result = match tokio::time::timeout(limit, attempt).await {
             Ok(result) => result,
             Err(_) => Err(format!("exec did not end within {} s", limit.as_secs())),
@@ -123,9 +139,24 @@ async fn ask(
     }
 }
 
-fn batch(actions: &[Action], patience: Patience) -> Batch {
+/// What has to answer before the probes of a pod begin: its own node and the servers.
+fn settle(topology: &Topology, source: Source) -> Vec<IpAddr> {
+    let mut hosts = Vec::new();
+    for family in &topology.families {
+        if source.role != Role::Host {
+            hosts.extend(topology.nodes[source.node].address(*family));
+        }
+        let servers = topology.chosen().map(|node| &topology.nodes[node].server);
+        hosts.extend(servers.filter_map(|server| server.address(*family)));
+    }
+    hosts
+}
+
+fn batch(actions: &[Action], patience: Patience, settle: Vec<IpAddr>) -> Batch {
     let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
     Batch {
+        settle,
+        settle_ms: millis(patience.settle),
         probes: (0..)
             .zip(actions)
             .map(|(id, action)| Probe {

@@ -144,7 +144,7 @@ async fn checks(
     if evaluated.iter().any(failed) {
         step.message("looking into what failed");
         let hops = diagnose::hops(&topology, &evaluated);
-        let more = ask_all(client, &topology, hops, Patience::new(LOOK)).await;
+        let more = ask_all(client, &topology, hops, Patience::on_old_links(LOOK)).await;
         // What the checks themselves found stays: they had more patience.
         for (key, answer) in more.answers {
             answers.answers.entry(key).or_insert(answer);

@@ -14,6 +14,7 @@ mod udp;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
+use std::net::IpAddr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,12 @@ use crate::wire::{Action, Answer, Batch, Probe, Problem, ProblemKind, Seen};
 /// Pause after a failed attempt that came back at once.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// One attempt while links settle.
+const SETTLE_ATTEMPT: Duration = Duration::from_millis(200);
+
 /// Runs all probes of a batch and hands each answer to `answered` as it comes in.
 pub fn run(batch: Batch, mut answered: impl FnMut(Answer)) {
+    settle(&batch.settle, Duration::from_millis(batch.settle_ms.into()));
     let (sender, answers) = mpsc::channel();
     for probe in batch.probes {
         let sender = sender.clone();
@@ -35,6 +40,20 @@ pub fn run(batch: Batch, mut answered: impl FnMut(Answer)) {
     for answer in answers {
         answered(answer);
     }
+}
+
+/// Waits until all hosts answer, or not: what does not answer is for the probes to find out.
+fn settle(hosts: &[IpAddr], limit: Duration) {
+    let deadline = Instant::now() + limit;
+    std::thread::scope(|scope| {
+        for host in hosts {
+            scope.spawn(|| {
+                while Instant::now() < deadline && icmp::echo(*host, SETTLE_ATTEMPT).is_err() {
+                    std::thread::sleep(PAUSE);
+                }
+            });
+        }
+    });
 }
 
 /// Runs one probe.
@@ -60,7 +79,7 @@ pub fn run_probe(probe: &Probe) -> Answer {
             }
             Err(problem) => problem,
         };
-        let last = final_problem(&problem) || Instant::now() + PAUSE >= deadline;
+        let last = final_problem(&probe.action, &problem) || Instant::now() + PAUSE >= deadline;
         // Routers limit how often they say why; silence after that is not news.
         if problem.kind != ProblemKind::Timeout || told.is_none() {
             told = Some(problem);
@@ -78,9 +97,16 @@ pub fn run_probe(probe: &Probe) -> Answer {
     }
 }
 
-/// Whether trying again cannot help.
-fn final_problem(problem: &Problem) -> bool {
-    problem.kind == ProblemKind::Permission
+/// Whether trying again cannot help. Where no particular address is expected, a name server that
+/// answers has said all it will.
+fn final_problem(action: &Action, problem: &Problem) -> bool {
+    match (action, problem.kind) {
+        (_, ProblemKind::Permission) => true,
+        (Action::Dns { expect, .. }, ProblemKind::NoName | ProblemKind::ServerFailure) => {
+            expect.is_empty()
+        }
+        _ => false,
+    }
 }
 
 fn perform(action: &Action, timeout: Duration) -> Result<Seen, Problem> {
