@@ -49,21 +49,23 @@ pub(super) fn del(config: &Config, environment: &Environment) -> Result<()> {
 /// Something could not be removed. The record stays, so that it can be tried again.
 pub(crate) fn teardown(store: &Store, record: &Record, removal: Removal) -> Result<()> {
     let mut errors = Vec::new();
-    let detach = match (record.link.as_str(), removal) {
-        ("", _) => Ok(None),
-        (link, Removal::Background) => Detach::begin(link),
-        (link, Removal::Here) => link::remove_now(link).map(|_| None),
-    };
-    step!();
+    // Kept until the child has been started, which goes on keeping it.
+    let mut _afterwards = None;
     if !record.ports.is_empty() {
-        errors.extend(hostport::remove(store, &HostPortSet::of(record)).err());
+        match hostport::remove(store, &HostPortSet::of(record)) {
+            Ok(kept) => _afterwards = Some(kept),
+            Err(error) => errors.push(error),
+        }
         step!();
     }
-    match detach {
-        Ok(Some(detach)) => errors.extend(detach.wait().err()),
-        Ok(None) => {}
-        Err(error) => errors.push(error),
-    }
+    let detached = match (record.link.as_str(), removal) {
+        ("", _) => Ok(()),
+        (link, Removal::Background) => {
+            Detach::begin(link).and_then(|detach| detach.map_or(Ok(()), Detach::wait))
+        }
+        (link, Removal::Here) => link::remove_now(link).map(drop),
+    };
+    errors.extend(detached.err());
     step!();
     Error::all(errors)?;
     store.release(&record.container_id, &record.ifname)?;

@@ -38,16 +38,15 @@ const FILTER_DST_PORT: u32 = 1 << 5;
 ///
 /// # Errors
 /// The kernel refused. A kernel without connection tracking has nothing to forget.
-pub(super) fn flush_udp(forwards: &[Forward]) -> Result<()> {
+pub(super) fn flush_udp(socket: Option<&mut Socket>, forwards: &[Forward]) -> Result<()> {
+    let Some(socket) = socket else {
+        return Ok(());
+    };
     let ports: BTreeSet<(bool, u16)> = forwards
         .iter()
         .filter(|forward| forward.protocol == Protocol::Udp)
         .map(|forward| (forward.pod_ip.is_ipv4(), forward.host_port))
         .collect();
-    if ports.is_empty() {
-        return Ok(());
-    }
-    let mut socket = Socket::netfilter()?;
     for (ipv4, port) in ports {
         let specific: Vec<Option<IpAddr>> = forwards
             .iter()
@@ -55,7 +54,7 @@ pub(super) fn flush_udp(forwards: &[Forward]) -> Result<()> {
             .filter(|f| f.protocol == Protocol::Udp)
             .map(|f| f.host_ip)
             .collect();
-        match flush(&mut socket, ipv4, port, &specific) {
+        match flush(socket, ipv4, port, &specific) {
             Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => return Ok(()),
             other => other?,
         }

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use crate::config::{HostPorts, PortMapping, Protocol};
 use crate::error::{Error, Result};
 use crate::ipam::{Record, Store};
+use crate::netlink::Socket;
 
 /// A port of the host and where it leads, in one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,35 +92,44 @@ pub(crate) fn add(store: &Store, set: &HostPortSet) -> Result<()> {
         return Ok(());
     }
     let _lock = store.lock_named("hostports")?;
-    match set.mode {
-        HostPorts::Iptables => iptables::add(&set.forwards, &set.pods()),
-        HostPorts::Nftables => nft::add(set, || sets(store)),
-        HostPorts::Auto => match nft::add(set, || sets(store)) {
-            Err(error) if is_unsupported(&error) => iptables::add(&set.forwards, &set.pods()),
-            other => other,
-        },
-    }?;
-    conntrack::flush_udp(&set.forwards)
+    let mut socket = netfilter(set.mode)?;
+    either(
+        set.mode,
+        socket.as_mut(),
+        |socket| nft::add(socket, set, || sets(store)),
+        || iptables::add(&set.forwards, &set.pods()),
+    )?;
+    conntrack::flush_udp(socket.as_mut(), &set.forwards)
+}
+
+/// What keeps a transaction of nf_tables from being waited for, see [`remove`].
+#[must_use]
+pub(crate) struct Afterwards {
+    _socket: Option<Socket>,
 }
 
 /// Closes the ports, except those that lead elsewhere by now.
 ///
+/// Who closes a socket of nfnetlink waits until the kernel has freed what transactions removed, which
+/// takes an RCU grace period, and everybody else's transactions wait with it. So the socket is handed
+/// out, for a process that has time.
+///
 /// # Errors
 /// The kernel refused.
-pub(crate) fn remove(store: &Store, set: &HostPortSet) -> Result<()> {
+pub(crate) fn remove(store: &Store, set: &HostPortSet) -> Result<Afterwards> {
     if set.forwards.is_empty() {
-        return Ok(());
+        return Ok(Afterwards { _socket: None });
     }
     let _lock = store.lock_named("hostports")?;
-    match set.mode {
-        HostPorts::Iptables => iptables::remove(&set.forwards, &set.pods()),
-        HostPorts::Nftables => nft::remove(set),
-        HostPorts::Auto => match nft::remove(set) {
-            Err(error) if is_unsupported(&error) => iptables::remove(&set.forwards, &set.pods()),
-            other => other,
-        },
-    }?;
-    conntrack::flush_udp(&set.forwards)
+    let mut socket = netfilter(set.mode)?;
+    either(
+        set.mode,
+        socket.as_mut(),
+        |socket| nft::remove(socket, set),
+        || iptables::remove(&set.forwards, &set.pods()),
+    )?;
+    conntrack::flush_udp(socket.as_mut(), &set.forwards)?;
+    Ok(Afterwards { _socket: socket })
 }
 
 /// Compares the kernel's state with what the ports need.
@@ -127,11 +137,33 @@ pub(crate) fn remove(store: &Store, set: &HostPortSet) -> Result<()> {
 /// # Errors
 /// [`Error::Check`] names a port that is closed or leads elsewhere.
 pub(crate) fn check(set: &HostPortSet) -> Result<()> {
-    match set.mode {
-        HostPorts::Iptables => iptables::check(&set.forwards),
-        HostPorts::Nftables => nft::check(&set.forwards),
-        HostPorts::Auto => match nft::check(&set.forwards) {
-            Err(error) if is_unsupported(&error) => iptables::check(&set.forwards),
+    either(
+        set.mode,
+        netfilter(set.mode)?.as_mut(),
+        |socket| nft::check(socket, &set.forwards),
+        || iptables::check(&set.forwards),
+    )
+}
+
+/// nfnetlink; `None` where the kernel has none and something else may be used.
+fn netfilter(mode: HostPorts) -> Result<Option<Socket>> {
+    match Socket::netfilter() {
+        Err(error) if mode != HostPorts::Nftables && is_unsupported(&error) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// nftables if the mode allows it and the kernel has it, otherwise iptables.
+fn either(
+    mode: HostPorts,
+    socket: Option<&mut Socket>,
+    nft: impl FnOnce(&mut Socket) -> Result<()>,
+    iptables: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    match (mode, socket) {
+        (HostPorts::Iptables, _) | (_, None) => iptables(),
+        (_, Some(socket)) => match nft(socket) {
+            Err(error) if mode == HostPorts::Auto && is_unsupported(&error) => iptables(),
             other => other,
         },
     }

@@ -272,9 +272,19 @@ impl Store {
     /// Locks the state, with the index in order.
     fn lock(&self) -> Result<Lock> {
         let lock = Lock(self.lock_file("lock")?);
-        if lock.is_marked()? {
-            self.rebuild()?;
-            lock.unmark()?;
+        match lock.mark_of()? {
+            Some(0) => {}
+            Some(_) => {
+                self.rebuild()?;
+                lock.unmark()?;
+            }
+            None => {
+                for folder in ["attachments", "ranges"] {
+                    create_folder(&self.folder.join(folder))?;
+                    step!();
+                }
+                lock.unmark()?;
+            }
         }
         Ok(lock)
     }
@@ -292,14 +302,7 @@ impl Store {
         };
         let file = match open() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                for folder in ["attachments", "ranges"] {
-                    let folder = self.folder.join(folder);
-                    fs::DirBuilder::new()
-                        .recursive(true)
-                        .mode(0o700)
-                        .create(&folder)
-                        .map_err(Error::io(format!("create {}", folder.display())))?;
-                }
+                create_folder(&self.folder)?;
                 open()
             }
             other => other,
@@ -337,13 +340,14 @@ impl Store {
 struct Lock(Flock<File>);
 
 impl Lock {
-    fn is_marked(&self) -> Result<bool> {
+    /// `None` in a state that is new.
+    fn mark_of(&self) -> Result<Option<u8>> {
         let mut mark = [0];
         let read = self
             .0
             .read_at(&mut mark, 0)
             .map_err(Error::io("read the lock file"))?;
-        Ok(read == 1 && mark != [0])
+        Ok((read == 1).then_some(mark[0]))
     }
 
     fn mark(&self) -> Result<()> {
@@ -361,6 +365,14 @@ impl Lock {
         step!();
         Ok(())
     }
+}
+
+fn create_folder(folder: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(Error::io(format!("create {}", folder.display())))
 }
 
 /// A record that is being written. No container ID starts with a dot.

@@ -1,6 +1,7 @@
 //! Making a link, in three steps: the pair, the host's end, the pod's end.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -9,9 +10,11 @@ use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkMessage, State,
 };
 use netlink_packet_route::neighbour::NeighbourState;
+use netlink_packet_route::route::RouteType;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 
+use super::events::Events;
 use super::message::{self, End, Route, alone};
 use super::{Netns, set_sysctl};
 use crate::error::{Error, Result};
@@ -21,6 +24,8 @@ use crate::netlink::{Batch, Failure, Socket, route_message};
 
 const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
 const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
+/// For what the kernel does within a millisecond, unless the host is overloaded.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A link to be made.
 #[derive(Debug, Clone)]
@@ -175,7 +180,8 @@ pub(crate) fn configure(plan: &Plan) -> Result<()> {
         first(failures, &batch)?;
     }
     step!();
-    Ok(())
+    let addresses: Vec<IpAddr> = plan.addresses.iter().map(|a| a.address.addr()).collect();
+    wait_for_addresses(&mut pod, &addresses, || Ok(()))
 }
 
 fn pod_batch(plan: &Plan, index: u32) -> Batch {
@@ -256,6 +262,8 @@ pub(crate) fn settle(host: &mut Socket, plan: &Plan, index: u32, own: &Netns) ->
     if !link.ready {
         wait_for_carrier(host, index, own)?;
     }
+    let gateways: Vec<IpAddr> = plan.addresses.iter().map(|a| a.gateway).collect();
+    wait_for_addresses(host, &gateways, || own.enter())?;
     for (ipv4, forwarding) in [(true, link.forwarding4), (false, link.forwarding6)] {
         let wanted = plan.addresses.iter().any(|a| a.gateway.is_ipv4() == ipv4);
         if wanted && !forwarding {
@@ -272,19 +280,56 @@ pub(crate) fn settle(host: &mut Socket, plan: &Plan, index: u32, own: &Netns) ->
 }
 
 fn wait_for_carrier(host: &mut Socket, index: u32, own: &Netns) -> Result<()> {
-    use std::time::{Duration, Instant};
-    let deadline = Instant::now() + Duration::from_secs(2);
     own.enter()?;
-    let events = super::detach::LinkEvents::open()?;
+    wait_until(
+        "wait for the carrier of the link",
+        Events::of_links()?,
+        || link_state(host, index).map(|state| state.ready),
+    )
+}
+
+/// Waits until the namespace of the socket takes packets to these IPv6 addresses.
+///
+/// The kernel answers as soon as it has an address, and makes the route that lets packets to it in
+/// when a worker gets round to it. That usually is before anybody could ask. `enter` moves this
+/// thread into the namespace of the socket, should it come to waiting.
+fn wait_for_addresses(
+    socket: &mut Socket,
+    addresses: &[IpAddr],
+    enter: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let addresses: Vec<IpAddr> = addresses.iter().copied().filter(IpAddr::is_ipv6).collect();
+    if are_local(socket, &addresses)? {
+        return Ok(());
+    }
+    enter()?;
+    wait_until("wait for the address", Events::of_ipv6_routes()?, || {
+        are_local(socket, &addresses)
+    })
+}
+
+fn are_local(socket: &mut Socket, addresses: &[IpAddr]) -> Result<bool> {
+    let mut batch = Batch::default();
+    for address in addresses {
+        batch.route("look up the address", 0, message::get_route_to(*address));
+    }
+    let (answers, _, _) = socket.ask_each(batch)?;
+    let local = answers.iter().filter(|(_, answer)| {
+        matches!(
+            route_message(answer),
+            Some(RouteNetlinkMessage::NewRoute(route)) if route.header.kind == RouteType::Local
+        )
+    });
+    Ok(local.count() == addresses.len())
+}
+
+fn wait_until(what: &str, events: Events, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
     // It may have come before there was anybody to tell.
-    while !link_state(host, index)?.ready {
+    while !done()? {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || !events.wait(left)? {
-            return Err(Error::Kernel {
-                operation: "wait for the carrier of the link".to_owned(),
-                errno: Errno::ETIMEDOUT,
-                detail: String::new(),
-            });
+            return Err(Error::kernel(what)(Errno::ETIMEDOUT));
         }
     }
     Ok(())

@@ -5,86 +5,26 @@
 //! A child process does that waiting, so DEL is done as soon as the link is gone from both
 //! namespaces.
 
-use std::io::ErrorKind;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkAttribute;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 
+use super::events::Events;
 use super::message;
 use crate::error::{Error, Result};
-use crate::netlink::{Batch, Socket, messages, route_message};
-
-const RTNLGRP_LINK: u32 = 1;
-
-/// News about links.
-pub(super) struct LinkEvents(Socket);
-
-impl LinkEvents {
-    pub(super) fn open() -> Result<Self> {
-        let mut socket = Socket::route()?;
-        // An unbound socket has the port 0, which a broadcast that excludes nobody leaves out.
-        socket
-            .raw_mut()
-            .bind_auto()
-            .map_err(Error::io("listen for link events"))?;
-        socket
-            .raw()
-            .add_membership(RTNLGRP_LINK)
-            .map_err(Error::io("listen for link events"))?;
-        Ok(Self(socket))
-    }
-
-    /// Waits for any news; false when the time is over.
-    pub(super) fn wait(&self, timeout: Duration) -> Result<bool> {
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        Ok(
-            ready(&mut [PollFd::new(self.fd(), PollFlags::POLLIN)], timeout)? && {
-                self.drain(|_| false)?;
-                true
-            },
-        )
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        crate::sys::borrow(self.0.raw())
-    }
-
-    /// Hands out the messages that are there, until one is the right one; whether there was one.
-    fn drain(&self, mut is_it: impl FnMut(&RouteNetlinkMessage) -> bool) -> Result<bool> {
-        let mut buffer = vec![0; 32 * 1024];
-        loop {
-            let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT.bits();
-            match self.0.raw().recv(&mut &mut buffer[..], flags) {
-                Ok(length) => {
-                    if messages(&buffer[..length])
-                        .filter_map(route_message)
-                        .any(|m| is_it(&m))
-                    {
-                        return Ok(true);
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Too much news: whoever waits has to look for himself.
-                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {}
-                Err(error) => return Err(Error::io("read link events")(error)),
-            }
-        }
-    }
-}
+use crate::netlink::{Batch, Socket, route_message};
 
 /// A link that is being removed.
 #[must_use]
 pub(crate) struct Detach {
     name: String,
     index: u32,
-    events: LinkEvents,
+    events: Events,
     /// Ends when the child does; carries an error number if it failed.
     outcome: OwnedFd,
 }
@@ -98,7 +38,7 @@ impl Detach {
         let Ok(index) = if_nametoindex(name) else {
             return Ok(None);
         };
-        let events = LinkEvents::open()?;
+        let events = Events::of_links()?;
         let outcome = crate::sys::in_background(|| remove(index))
             .map_err(Error::kernel("start a process"))?;
         Ok(Some(Self {
@@ -119,7 +59,7 @@ impl Detach {
                 PollFd::new(self.events.fd(), PollFlags::POLLIN),
                 PollFd::new(self.outcome.as_fd(), PollFlags::POLLIN),
             ];
-            ready(&mut files, PollTimeout::NONE)?;
+            super::events::ready(&mut files, PollTimeout::NONE)?;
             let [news, over] = files.map(|file| file.any().unwrap_or(true));
             if over {
                 return self.result();
@@ -201,14 +141,4 @@ pub(crate) fn of_network(network: &str) -> Result<Vec<String>> {
         names.extend(found.filter(|_| ours));
     }
     Ok(names)
-}
-
-fn ready(files: &mut [PollFd<'_>], timeout: PollTimeout) -> Result<bool> {
-    loop {
-        match poll(files, timeout) {
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::kernel("wait for link events")(errno)),
-            Ok(count) => return Ok(count > 0),
-        }
-    }
 }

@@ -183,6 +183,17 @@ pub(super) fn get_routes(ipv4: bool) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(message)
 }
 
+/// Asks what becomes of packets to an address.
+pub(super) fn get_route_to(ip: IpAddr) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(ip.is_ipv4());
+    message.header.destination_prefix_length = alone(ip).prefix_len();
+    message
+        .attributes
+        .push(RouteAttribute::Destination(ip.into()));
+    RouteNetlinkMessage::GetRoute(message)
+}
+
 /// Asks for the addresses of both families.
 pub(super) fn get_addresses() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetAddress(AddressMessage::default())

@@ -10,6 +10,7 @@
 mod attach;
 mod check;
 mod detach;
+mod events;
 mod message;
 mod name;
 mod netns;

@@ -206,7 +206,20 @@ impl Socket {
         batch.flag(batch.operations.len() - 1, NLM_F_ACK);
         let (failures, answers) = self.exchange(&mut batch)?;
         first(failures, &batch)?;
-        Ok(answers)
+        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+    }
+
+    /// Runs a batch of questions: the answers with the places of their questions, and the failures.
+    pub(crate) fn ask_each(
+        &mut self,
+        mut batch: Batch,
+    ) -> Result<(Vec<(usize, Datagram)>, Vec<Failure>, Batch)> {
+        if batch.is_empty() {
+            return Ok((Vec::new(), Vec::new(), batch));
+        }
+        batch.flag(batch.operations.len() - 1, NLM_F_ACK);
+        let (failures, answers) = self.exchange(&mut batch)?;
+        Ok((answers, failures, batch))
     }
 
     /// The answers to a question that is answered by a list. The message must carry `NLM_F_DUMP`.
@@ -216,10 +229,10 @@ impl Socket {
     pub(crate) fn dump(&mut self, mut batch: Batch) -> Result<Vec<Datagram>> {
         let (failures, answers) = self.exchange(&mut batch)?;
         first(failures, &batch)?;
-        Ok(answers)
+        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
     }
 
-    fn exchange(&mut self, batch: &mut Batch) -> Result<(Vec<Failure>, Vec<Datagram>)> {
+    fn exchange(&mut self, batch: &mut Batch) -> Result<(Vec<Failure>, Vec<(usize, Datagram)>)> {
         let base = self.sequence.wrapping_add(1);
         batch.number(base);
         let count = batch.operations.len();
@@ -258,7 +271,7 @@ impl Socket {
                         }
                     }
                     NLMSG_DONE => return Ok((failures, answers)),
-                    _ => answers.push(message.to_vec()),
+                    _ => answers.push((index, message.to_vec())),
                 }
             }
         }

@@ -217,22 +217,36 @@ fn a_requested_address() {
 
 #[test]
 #[ignore = "needs root"]
-fn many_at_once() {
+fn many_at_once_and_each_is_reachable_at_once() {
     let host = Host::dual();
     let pods: Vec<Netns> = (0..32).map(|_| Netns::new("pod")).collect();
+    let servers: Vec<Server> = pods.iter().map(|pod| Server::tcp(pod, 80, "pod")).collect();
     let addresses: Vec<Vec<String>> = std::thread::scope(|scope| {
         let threads: Vec<_> = pods
             .iter()
             .enumerate()
             .map(|(n, pod)| {
                 let host = &host;
-                scope.spawn(move || ips(&host.add(&format!("c{n}"), pod)))
+                scope.spawn(move || {
+                    let addresses = ips(&host.add(&format!("c{n}"), pod));
+                    let to = format!("[{}]:80", addresses[1]);
+                    let began = Instant::now();
+                    assert_eq!(tcp(&host.netns, &to).as_deref(), Ok("pod fd00:77:1::1"));
+                    // A lost first packet costs a second.
+                    assert!(
+                        began.elapsed() < Duration::from_secs(1),
+                        "{:?}",
+                        began.elapsed()
+                    );
+                    addresses
+                })
             })
             .collect();
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });
     let all: HashSet<&String> = addresses.iter().flatten().collect();
     assert_eq!(all.len(), 64);
+    drop(servers);
     std::thread::scope(|scope| {
         for (n, pod) in pods.iter().enumerate() {
             let host = &host;

@@ -6,7 +6,7 @@ mod ruleset;
 
 use std::collections::BTreeMap;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE};
+use netlink_packet_core::NLM_F_CREATE;
 use nix::errno::Errno;
 
 use super::{Forward, HostPortSet};
@@ -33,28 +33,29 @@ const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
 
 /// Adds the elements; makes the table if it is not there, with the elements of the `others` in it.
 pub(super) fn add(
+    socket: &mut Socket,
     set: &HostPortSet,
     others: impl FnOnce() -> Result<Vec<HostPortSet>>,
 ) -> Result<()> {
-    let mut socket = Socket::netfilter()?;
     let elements = elements(set);
-    match insert(&mut socket, &elements, &[]) {
+    match insert(socket, &elements, &[]) {
         Err(error) if error.errno() == Some(Errno::ENOENT) => {
             let others = others()?;
             let others = others
                 .iter()
                 .filter(|other| other.mode != HostPorts::Iptables);
-            rebuild(&mut socket, others.chain([set]), false)?;
+            rebuild(socket, others.chain([set]), false)?;
         }
         Err(error) if error.errno() == Some(Errno::EEXIST) => {
             // The ports of a pod that is on its way out.
-            let mut stale = Vec::new();
-            for element in &elements {
-                if lookup(&mut socket, element)?.is_some() {
-                    stale.push(element.clone());
-                }
-            }
-            insert(&mut socket, &elements, &stale)?;
+            let present = lookup(socket, &elements)?;
+            let stale: Vec<Element> = elements
+                .iter()
+                .zip(present)
+                .filter(|(_, data)| data.is_some())
+                .map(|(element, _)| element.clone())
+                .collect();
+            insert(socket, &elements, &stale)?;
         }
         other => other?,
     }
@@ -63,40 +64,33 @@ pub(super) fn add(
 }
 
 /// Removes the elements that still lead to this pod.
-pub(super) fn remove(set: &HostPortSet) -> Result<()> {
-    let mut socket = Socket::netfilter()?;
-    let mut ours = Vec::new();
-    for element in elements(set) {
-        if lookup(&mut socket, &element)?.is_some_and(|data| data == element.data) {
-            ours.push(element);
-        }
-    }
-    if ours.is_empty() {
-        return Ok(());
-    }
+pub(super) fn remove(socket: &mut Socket, set: &HostPortSet) -> Result<()> {
+    let elements = elements(set);
+    let present = lookup(socket, &elements)?;
     let mut batch = Batch::default();
     batch.begin();
-    for element in &ours {
-        batch.netfilter(
-            "close a host port",
-            DELETE_ELEMENT,
-            0,
-            NFPROTO_INET,
-            0,
-            element.key_only().as_ref(),
-        );
+    let mut ours = elements
+        .iter()
+        .zip(present)
+        .filter(|(e, data)| data.as_ref() == Some(&e.data))
+        .peekable();
+    if ours.peek().is_none() {
+        return Ok(());
     }
-    finish(&mut socket, batch)?;
+    for (element, _) in ours {
+        close(&mut batch, element);
+    }
+    finish(socket, batch)?;
     step!();
     Ok(())
 }
 
 /// Compares the elements.
-pub(super) fn check(forwards: &[Forward]) -> Result<()> {
-    let mut socket = Socket::netfilter()?;
-    for forward in forwards {
-        let element = Element::forward(forward);
-        match lookup(&mut socket, &element)? {
+pub(super) fn check(socket: &mut Socket, forwards: &[Forward]) -> Result<()> {
+    let elements: Vec<Element> = forwards.iter().map(Element::forward).collect();
+    let present = lookup(socket, &elements)?;
+    for ((forward, element), data) in forwards.iter().zip(&elements).zip(present) {
+        match data {
             Some(data) if data == element.data => {}
             Some(_) => return Err(Error::Check(format!("host port {forward} leads elsewhere"))),
             None => return Err(Error::Check(format!("host port {forward} is closed"))),
@@ -132,17 +126,22 @@ fn insert(socket: &mut Socket, elements: &[Element], stale: &[Element]) -> Resul
     let mut batch = Batch::default();
     batch.begin();
     for element in stale {
-        batch.netfilter(
-            "close a host port",
-            DELETE_ELEMENT,
-            0,
-            NFPROTO_INET,
-            0,
-            element.key_only().as_ref(),
-        );
+        close(&mut batch, element);
     }
     new_elements(&mut batch, elements);
     finish(socket, batch)
+}
+
+fn close(batch: &mut Batch, element: &Element) {
+    let key = element.key_only();
+    batch.netfilter(
+        "close a host port",
+        DELETE_ELEMENT,
+        0,
+        NFPROTO_INET,
+        0,
+        key.as_ref(),
+    );
 }
 
 fn new_elements(batch: &mut Batch, elements: &[Element]) {
@@ -187,25 +186,29 @@ fn finish(socket: &mut Socket, mut batch: Batch) -> Result<()> {
     socket.run(batch)
 }
 
-/// Where an element leads; `None` if there is none.
-fn lookup(socket: &mut Socket, element: &Element) -> Result<Option<Vec<u8>>> {
+/// Where elements lead; `None` for one that is not there.
+fn lookup(socket: &mut Socket, elements: &[Element]) -> Result<Vec<Option<Vec<u8>>>> {
     let mut batch = Batch::default();
-    let question = element.key_only();
-    batch.netfilter(
-        "look up a host port",
-        GET_ELEMENT,
-        NLM_F_ACK,
-        NFPROTO_INET,
-        0,
-        question.as_ref(),
-    );
-    match socket.ask(batch) {
-        Ok(answers) => Ok(answers
-            .iter()
-            .find_map(|answer| element::data_of(payload(answer).get(4..)?))),
-        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(None),
-        Err(error) => Err(error),
+    for element in elements {
+        let key = element.key_only();
+        batch.netfilter(
+            "look up a host port",
+            GET_ELEMENT,
+            0,
+            NFPROTO_INET,
+            0,
+            key.as_ref(),
+        );
     }
+    let (answers, failures, batch) = socket.ask_each(batch)?;
+    if let Some(failure) = failures.into_iter().find(|f| f.errno != Errno::ENOENT) {
+        return Err(failure.into_error(&batch));
+    }
+    let mut present = vec![None; elements.len()];
+    for (index, answer) in answers {
+        present[index] = payload(&answer).get(4..).and_then(element::data_of);
+    }
+    Ok(present)
 }
 
 /// Whether the table is there.
