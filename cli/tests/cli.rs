@@ -11,7 +11,10 @@ fn kindnetctl() -> (Command, tempfile::TempDir) {
     command
         .env_clear()
         .env("HOME", home.path())
-        .env("DOCKER_HOST", format!("unix://{}/no.sock", home.path().display()))
+        .env(
+            "DOCKER_HOST",
+            format!("unix://{}/no.sock", home.path().display()),
+        )
         .env("NO_COLOR", "1");
     (command, home)
 }
@@ -19,7 +22,10 @@ fn kindnetctl() -> (Command, tempfile::TempDir) {
 #[test]
 fn without_arguments_it_shows_help() {
     let (mut command, _home) = kindnetctl();
-    command.assert().code(2).stderr(contains("Usage: kindnetctl").and(contains("Examples:")));
+    command
+        .assert()
+        .code(2)
+        .stderr(contains("Usage: kindnetctl").and(contains("Examples:")));
 }
 
 #[test]
@@ -39,7 +45,12 @@ fn help_goes_to_standard_output() {
         &["completion", "--help"],
     ] {
         let (mut command, _home) = kindnetctl();
-        command.args(arguments).assert().success().stdout(contains("Examples:")).stderr(is_empty());
+        command
+            .args(arguments)
+            .assert()
+            .success()
+            .stdout(contains("Examples:"))
+            .stderr(is_empty());
     }
 }
 
@@ -53,8 +64,15 @@ fn the_help_of_up_is_stable() {
 /// Bad input: the exact error, exit code 2, nothing touched.
 fn refused(arguments: &[&str], expected: &str) {
     let (mut command, home) = kindnetctl();
-    command.args(arguments).assert().code(2).stdout(is_empty()).stderr(expected.to_owned());
-    let left = std::fs::read_dir(home.path()).expect("the folder is there").count();
+    command
+        .args(arguments)
+        .assert()
+        .code(2)
+        .stdout(is_empty())
+        .stderr(expected.to_owned());
+    let left = std::fs::read_dir(home.path())
+        .expect("the folder is there")
+        .count();
     assert_eq!(left, 0, "something was written");
 }
 
@@ -65,7 +83,13 @@ fn bad_settings_are_refused_before_docker_is_asked() {
         "error: --pod-subnet: fd00::/56 is IPv6, but --ipfamily is ipv4\n",
     );
     refused(
-        &["up", "--ipfamily", "dual", "--service-subnet", "10.96.0.0/16,10.97.0.0/16"],
+        &[
+            "up",
+            "--ipfamily",
+            "dual",
+            "--service-subnet",
+            "10.96.0.0/16,10.97.0.0/16",
+        ],
         "error: --service-subnet: \"10.96.0.0/16,10.97.0.0/16\" has more than one IPv4 prefix\n",
     );
     refused(
@@ -83,14 +107,21 @@ fn bad_settings_are_refused_before_docker_is_asked() {
 fn clap_refuses_the_rest() {
     let cases: [(&[&str], &str); 5] = [
         (&["up", "--ipfamily", "ipv5"], "invalid value 'ipv5'"),
-        (&["up", "--wait", "5"], "\"5\" is not a duration such as 90s or 5m"),
+        (
+            &["up", "--wait", "5"],
+            "\"5\" is not a duration such as 90s or 5m",
+        ),
         (&["up", "--workers", "-1"], "unexpected argument '-1'"),
         (&["load", "image"], "required arguments were not provided"),
         (&["frobnicate"], "unrecognized subcommand"),
     ];
     for (arguments, message) in cases {
         let (mut command, _home) = kindnetctl();
-        command.args(arguments).assert().code(2).stderr(contains(message));
+        command
+            .args(arguments)
+            .assert()
+            .code(2)
+            .stderr(contains(message));
     }
 }
 
@@ -105,10 +136,15 @@ fn a_missing_daemon_is_named_with_a_cure() {
         &["logs"],
     ] {
         let (mut command, _home) = kindnetctl();
-        command.args(arguments).assert().code(2).stdout(is_empty()).stderr(
-            starts_with("error: the socket of the Docker daemon does not exist\n")
-                .and(contains("hint: install Docker Engine and start it")),
-        );
+        command
+            .args(arguments)
+            .assert()
+            .code(2)
+            .stdout(is_empty())
+            .stderr(
+                starts_with("error: the socket of the Docker daemon does not exist\n")
+                    .and(contains("hint: install Docker Engine and start it")),
+            );
     }
 }
 
@@ -132,7 +168,9 @@ fn a_missing_context_is_named() {
         .args(["get", "clusters"])
         .assert()
         .code(2)
-        .stderr(starts_with("error: the Docker context \"nowhere\" does not exist\n"));
+        .stderr(starts_with(
+            "error: the Docker context \"nowhere\" does not exist\n",
+        ));
 }
 
 #[test]
@@ -150,6 +188,64 @@ fn a_daemon_that_hangs_up_is_named() {
         .stderr(starts_with("error: the Docker daemon does not answer\n"));
 }
 
+/// A daemon that gives every request the same answer, until the test ends.
+fn daemon(socket: &std::path::Path, status: &'static str, body: &'static str) {
+    use std::io::{Read as _, Write as _};
+    let listener = std::os::unix::net::UnixListener::bind(socket).expect("a socket can be bound");
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let Ok(mut connection) = connection else {
+                return;
+            };
+            let _ = connection.read(&mut [0; 4096]);
+            let length = body.len();
+            let _ = write!(
+                connection,
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+                 Connection: close\r\n\r\n{body}"
+            );
+        }
+    });
+}
+
+#[test]
+fn an_old_daemon_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let socket = folder.path().join("docker.sock");
+    daemon(
+        &socket,
+        "200 OK",
+        r#"{"ApiVersion": "1.40", "Version": "19.03"}"#,
+    );
+    let (mut command, _home) = kindnetctl();
+    command
+        .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+        .arg("up")
+        .assert()
+        .code(2)
+        .stderr(starts_with(
+            "error: the Docker daemon speaks API 1.40, but 1.41 is needed\n",
+        ));
+}
+
+#[test]
+fn a_daemon_that_fails_is_quoted() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let socket = folder.path().join("docker.sock");
+    daemon(
+        &socket,
+        "500 Internal Server Error",
+        r#"{"message": "disk on fire"}"#,
+    );
+    let (mut command, _home) = kindnetctl();
+    command
+        .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+        .args(["get", "clusters"])
+        .assert()
+        .code(1)
+        .stderr(contains("cannot use the Docker daemon at unix://").and(contains("disk on fire")));
+}
+
 #[test]
 fn a_missing_kubeconfig_is_named() {
     let (mut command, home) = kindnetctl();
@@ -165,18 +261,34 @@ fn a_missing_kubeconfig_is_named() {
 #[test]
 fn versions() {
     let (mut command, _home) = kindnetctl();
-    command.arg("version").assert().success().stdout(starts_with("kindnetctl v"));
+    command
+        .arg("version")
+        .assert()
+        .success()
+        .stdout(starts_with("kindnetctl v"));
     let (mut command, _home) = kindnetctl();
-    let output = command.args(["version", "-o", "json"]).output().expect("it runs");
+    let output = command
+        .args(["version", "-o", "json"])
+        .output()
+        .expect("it runs");
     let version: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
-    assert!(version["nodeImage"].as_str().expect("it is there").starts_with("kindest/node:v1."));
+    assert!(
+        version["nodeImage"]
+            .as_str()
+            .expect("it is there")
+            .starts_with("kindest/node:v1.")
+    );
 }
 
 #[test]
 fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let (mut command, _home) = kindnetctl();
-        command.args(["completion", shell]).assert().success().stdout(contains("ipfamily"));
+        command
+            .args(["completion", shell])
+            .assert()
+            .success()
+            .stdout(contains("ipfamily"));
     }
 }
 

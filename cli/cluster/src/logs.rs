@@ -161,9 +161,20 @@ impl Engine {
 /// At most this many lines are shown.
 const SHOWN: usize = 8;
 
+/// What every node says while it starts.
+const USUAL: [&str; 4] = [
+    "no network config found in /etc/cni/net.d",
+    "NetworkPluginNotReady",
+    "skipping pod synchronization",
+    "while getting AWS credentials",
+];
+
 /// The last different failures among the lines of klog and logrus; the last lines where none is.
 fn failures(lines: &[String]) -> Vec<String> {
     let is_failure = |line: &str| {
+        if USUAL.iter().any(|usual| line.contains(usual)) {
+            return false;
+        }
         let mut bytes = line.bytes();
         let klog = matches!(bytes.next(), Some(b'E' | b'F'))
             && bytes.next().is_some_and(|byte| byte.is_ascii_digit());

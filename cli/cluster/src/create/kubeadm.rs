@@ -33,7 +33,7 @@ pub(super) async fn kubeadm(
     if code == 0 {
         return Ok(());
     }
-    let cause = cause(&messages);
+    let cause = cause(&messages).unwrap_or_else(|| format!("it ended with exit code {code}"));
     let lines = engine.diagnose(&node.name).await;
     let what = format!("kubeadm {command} failed on {}", node.name);
     Err(UserError::failure(format!(
@@ -54,7 +54,7 @@ fn phase_line(text: &str) -> Option<(&str, &str)> {
 }
 
 /// kubeadm's own words for its failure, without the advice around it.
-fn cause(messages: &[String]) -> String {
+fn cause(messages: &[String]) -> Option<String> {
     const ADVICE: &str = "To see the stack trace";
     let is_cause = |line: &&String| {
         line.starts_with("error execution phase") || line.to_lowercase().starts_with("error:")
@@ -68,10 +68,10 @@ fn cause(messages: &[String]) -> String {
             .filter(relevant)
             .map(str::trim)
             .collect();
-        return lines.join("; ");
+        return Some(lines.join("; "));
     }
     let last = messages.iter().rev().map(String::as_str).find(relevant);
-    last.unwrap_or("it gave no reason").trim().to_owned()
+    last.map(|line| line.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -97,10 +97,11 @@ mod tests {
             "To see the stack trace of this error execute with --v=5 or higher",
         ];
         assert_eq!(
-            cause(&messages.map(str::to_owned)),
+            cause(&messages.map(str::to_owned)).unwrap(),
             "error execution phase wait-control-plane: couldn't initialize a Kubernetes cluster"
         );
-        assert_eq!(cause(&["only this".to_owned(), String::new()]), "only this");
-        assert_eq!(cause(&[]), "it gave no reason");
+        let only = ["only this".to_owned(), String::new()];
+        assert_eq!(cause(&only).as_deref(), Some("only this"));
+        assert_eq!(cause(&[]), None);
     }
 }

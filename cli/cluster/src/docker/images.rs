@@ -171,6 +171,7 @@ fn may_pass(error: &bollard::errors::Error) -> bool {
     let text = message(error);
     let lasting = [
         "not found",
+        "no such host",
         "manifest unknown",
         "denied",
         "unauthorized",

@@ -167,6 +167,9 @@ fn a_cluster_name_stays_a_string(#[case] cluster: &str) {
         rootless: false,
     }
     .render();
-    let line = text.lines().find(|line| line.starts_with("clusterName:")).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("clusterName:"))
+        .unwrap();
     assert!(line.ends_with(['\'', '"']), "{line}");
 }
