@@ -1,7 +1,7 @@
 //! The CNI network configuration list the agent writes.
 //!
 //! Follows the [CNI specification](https://www.cni.dev/docs/spec/) and the documentation of the
-//! plugins `ptp`, `host-local` and `portmap`.
+//! plugins `ptp`, `host-local` and `portmap`, or of `kindnet-cni`, which does the work of all three.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,9 @@ use crate::node::Family;
 pub struct Conflist {
     /// Version of the CNI specification.
     pub cni_version: String,
+    /// Versions that will do as well: a runtime that knows this field takes the newest one it speaks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cni_versions: Vec<String>,
     /// Name of the network.
     pub name: String,
     /// Plugins in the order they run.
@@ -35,6 +38,17 @@ pub enum Plugin {
         mtu: Option<u32>,
         /// Address management.
         ipam: Ipam,
+    },
+    /// Link, addresses and host ports in one.
+    #[serde(rename = "kindnet-cni", rename_all = "camelCase")]
+    Kindnet {
+        /// MTU of the pod's link, in bytes; the kernel's default where absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mtu: Option<u32>,
+        /// One set of ranges per address a pod gets.
+        ranges: Vec<Vec<Range>>,
+        /// What the runtime may hand over.
+        capabilities: Capabilities,
     },
     /// hostPort forwarding.
     Portmap {
@@ -99,6 +113,7 @@ impl Conflist {
         Self {
             // The newest version that the plugins of every supported node image know.
             cni_version: "0.3.1".to_owned(),
+            cni_versions: Vec::new(),
             name: names::CNI_NETWORK.to_owned(),
             plugins: vec![
                 Plugin::Ptp {
@@ -122,6 +137,28 @@ impl Conflist {
         }
     }
 
+    /// The one plugin of ours. Addresses as in [`Self::standard`]; the plugin gives the pod the
+    /// default routes of its families by itself.
+    #[must_use]
+    pub fn kindnet(pod_cidrs: &[IpNet], mtu: Option<u32>) -> Self {
+        Self {
+            // For runtimes that know one version only; the others see the list.
+            cni_version: "0.4.0".to_owned(),
+            cni_versions: ["0.4.0", "1.0.0", "1.1.0"].map(str::to_owned).into(),
+            name: names::CNI_NETWORK.to_owned(),
+            plugins: vec![Plugin::Kindnet {
+                mtu,
+                ranges: pod_cidrs
+                    .iter()
+                    .map(|c| vec![Range { subnet: *c }])
+                    .collect(),
+                capabilities: Capabilities {
+                    port_mappings: true,
+                },
+            }],
+        }
+    }
+
     /// The file's content, with a final newline.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -139,7 +176,8 @@ impl Conflist {
                 Plugin::Ptp {
                     ipam: Ipam::HostLocal { ranges, .. },
                     ..
-                } => Some(ranges),
+                }
+                | Plugin::Kindnet { ranges, .. } => Some(ranges),
                 Plugin::Portmap { .. } => None,
             })
             .flatten()
@@ -165,6 +203,18 @@ mod tests {
             serde_json::from_str::<Conflist>(&conflist.to_json()).unwrap(),
             conflist
         );
+        assert_eq!(conflist.subnets().collect::<Vec<_>>(), cidrs);
+    }
+
+    #[test]
+    fn kindnet_conflist() {
+        let cidrs: Vec<IpNet> = ["10.244.1.0/24", "fd00:10:244:1::/64"]
+            .map(|c| c.parse().unwrap())
+            .into();
+        let conflist = Conflist::kindnet(&cidrs, Some(1450));
+        insta::assert_snapshot!("kindnet", conflist.to_json());
+        let read = serde_json::from_str::<Conflist>(&conflist.to_json()).unwrap();
+        assert_eq!(read, conflist);
         assert_eq!(conflist.subnets().collect::<Vec<_>>(), cidrs);
     }
 }

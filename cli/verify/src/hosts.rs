@@ -78,7 +78,7 @@ pub fn pod_mtu(view: &HostView, topology: &Topology, node: usize) -> Option<u32>
 
 fn mtu(conflist: &Conflist) -> Option<u32> {
     conflist.plugins.iter().find_map(|plugin| match plugin {
-        Plugin::Ptp { mtu, .. } => *mtu,
+        Plugin::Ptp { mtu, .. } | Plugin::Kindnet { mtu, .. } => *mtu,
         Plugin::Portmap { .. } => None,
     })
 }
