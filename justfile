@@ -31,3 +31,7 @@ image *ARGS:
 # kindnetctl up beside kind create cluster, in one run
 bench-up *ARGS:
     testenv/bench-up {{ARGS}}
+
+# kindnet-cni beside ptp, host-local and portmap, in one run
+bench-cni *ARGS:
+    testenv/bench-cni {{ARGS}}
