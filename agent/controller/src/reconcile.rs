@@ -68,6 +68,16 @@ impl Context {
         }
     }
 
+    /// Logs a notice and publishes it.
+    async fn tell(&self, about: &Configuration, notice: &Notice) {
+        if notice.warning {
+            tracing::warn!(reason = notice.reason, "{}", notice.note);
+        } else {
+            tracing::info!(reason = notice.reason, "{}", notice.note);
+        }
+        publish(&self.client, &self.identity, about, notice).await;
+    }
+
     fn failures(&self, change: impl FnOnce(u32) -> u32) -> u32 {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         *failures = change(*failures);
@@ -163,8 +173,7 @@ async fn bring_in_line(
         Err(source) => return Err(failed("apply the DaemonSet")(source)),
     };
     if let Some(notice) = applied_notice(configuration, before.as_ref(), &after) {
-        tracing::info!(reason = notice.reason, "{}", notice.note);
-        publish(&context.client, &context.identity, configuration, &notice).await;
+        context.tell(configuration, &notice).await;
     }
     let written = report(context, api, configuration, &Outcome::Applied(&after)).await?;
     let ready = status::condition(&written, "Ready").is_some_and(|c| c.status == "True");
@@ -196,8 +205,7 @@ async fn report(
         .await
         .map_err(failed("write the status"))?;
     for notice in transitions(old, &new) {
-        tracing::info!(reason = notice.reason, "{}", notice.note);
-        publish(&context.client, &context.identity, configuration, &notice).await;
+        context.tell(configuration, &notice).await;
     }
     Ok(new)
 }
