@@ -311,18 +311,21 @@ fn elsewhere(
 ) -> Option<String> {
     let node = &topology.nodes[key.source.node].name;
     match target {
-        Target::Service => {
-            let direct = servers_reached(topology, answers, key);
-            Some(match direct {
-                Some(false) => "on the way to the pods behind it, which are not reached directly \
-                                either"
-                    .to_owned(),
-                _ => format!(
+        Target::Service => Some(match servers_reached(topology, answers, key) {
+            Some(false) => {
+                "on the way to the pods behind it, which are not reached directly either".to_owned()
+            }
+            _ => match node_asked(topology, key) {
+                Some(asked) => format!(
+                    "on node {asked}: its NodePort does not lead to the pods behind it, which are \
+                     reached directly"
+                ),
+                None => format!(
                     "at node {node}'s Service rules (kube-proxy): the pods behind it are reached \
                      directly"
                 ),
-            })
-        }
+            },
+        }),
         Target::Dns => match problem {
             ProblemKind::Timeout | ProblemKind::Unreachable | ProblemKind::Refused => {
                 Some(match topology.dns_nodes.as_slice() {
@@ -344,6 +347,18 @@ fn elsewhere(
         }
         Target::Pod(_) | Target::HostPort(_) | Target::Node(_) => None,
     }
+}
+
+/// The node a NodePort was asked of; none for a ClusterIP.
+fn node_asked<'a>(topology: &'a Topology, key: &Key) -> Option<&'a str> {
+    let (Action::Tcp { to, .. } | Action::Udp { to, .. }) = &key.action else {
+        return None;
+    };
+    let node = topology
+        .nodes
+        .iter()
+        .find(|n| n.addresses.contains(&to.ip()))?;
+    Some(&node.name)
 }
 
 /// Whether the source reaches all servers without a Service.

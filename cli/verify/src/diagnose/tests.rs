@@ -311,3 +311,28 @@ fn icmp_that_a_node_drops_is_no_broken_node() {
         "on node beta: it is reached, but drops this traffic"
     );
 }
+
+#[test]
+fn a_node_port_is_a_matter_of_the_node_that_was_asked() {
+    let topology = topology();
+    let asked = SocketAddr::new(
+        topology.nodes[1].addresses[0],
+        topology.services[0].node_port,
+    );
+    let network = Network {
+        topology: &topology,
+        views: views(&topology),
+        fate: &|packet| match packet.action {
+            Action::Tcp { to, .. } if *to == asked => Fate::Lost(ProblemKind::Timeout),
+            _ => Fate::Arrives,
+        },
+    };
+    let evaluated = verify(&network, &["service"]);
+    assert_eq!(
+        failed(&evaluated),
+        [("service.node-port", Some(Family::V4))]
+    );
+    for place in stopped(&evaluated, "service.node-port") {
+        assert!(place.starts_with("on node beta: its NodePort"), "{place}");
+    }
+}
