@@ -1,6 +1,6 @@
 //! What a run leaves in the cluster, and its removal.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -80,15 +80,8 @@ pub async fn remove_stale(client: &Client) {
     let Ok(list) = namespaces.list(&ListParams::default().labels(LABEL)).await else {
         return;
     };
-    let stale = list.items.iter().filter_map(|namespace| {
-        let name = namespace.metadata.name.as_deref()?;
-        let created = namespace.metadata.creation_timestamp.as_ref()?.0;
-        let age = std::time::SystemTime::now()
-            .duration_since(created.into())
-            .ok()?;
-        let own = name.starts_with(PREFIX) && namespace.metadata.deletion_timestamp.is_none();
-        (own && age > STALE).then_some(name)
-    });
+    let now = SystemTime::now();
+    let stale = list.items.iter().filter_map(|n| stale_name(n, now));
     join_all(stale.map(async |name| {
         tracing::info!(namespace = name, "removing what an earlier run has left");
         let _ = namespaces.delete(name, &DeleteParams::background()).await;
@@ -96,9 +89,48 @@ pub async fn remove_stale(client: &Client) {
     .await;
 }
 
+/// Name of a namespace that a run of ours left long ago.
+fn stale_name(namespace: &Namespace, now: SystemTime) -> Option<&str> {
+    let meta = &namespace.metadata;
+    let name = meta.name.as_deref()?;
+    let created = meta.creation_timestamp.as_ref()?.0;
+    // A clock that is behind that of the cluster makes it young.
+    let age = now.duration_since(created.into()).ok()?;
+    let own = name.starts_with(PREFIX) && meta.deletion_timestamp.is_none();
+    (own && age > STALE).then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    #[rstest]
+    #[case("kindnet-verify-0123ab", "2026-01-01T11:00:00Z", None, true)]
+    #[case("kindnet-verify-0123ab", "2026-01-01T11:50:00Z", None, false)]
+    #[case("kindnet-verify-0123ab", "2026-01-01T12:30:00Z", None, false)]
+    #[case(
+        "kindnet-verify-0123ab",
+        "2026-01-01T11:00:00Z",
+        Some("2026-01-01T11:59:00Z"),
+        false
+    )]
+    #[case("somebody-elses", "2026-01-01T11:00:00Z", None, false)]
+    fn only_what_a_run_left_long_ago(
+        #[case] name: &str,
+        #[case] created: &str,
+        #[case] deleted: Option<&str>,
+        #[case] stale: bool,
+    ) {
+        let namespace: Namespace = serde_json::from_value(json!({"metadata": {
+            "name": name, "creationTimestamp": created, "deletionTimestamp": deleted,
+        }}))
+        .unwrap();
+        // 2026-01-01T12:00:00Z
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_268_800);
+        assert_eq!(stale_name(&namespace, now).is_some(), stale);
+    }
 
     #[test]
     fn ports_keep_clear_of_those_of_kubernetes_and_linux() {
