@@ -48,8 +48,13 @@ fn saw(view: &HostView) -> Vec<String> {
 #[case(Some(1500))]
 #[case(None)]
 fn a_conflist_as_the_agent_writes_it(#[case] mtu: Option<u32>) {
-    let view = view(&Conflist::standard(&node().pod_cidrs, mtu));
-    assert!(saw(&view).is_empty());
+    let cidrs = node().pod_cidrs;
+    for conflist in [
+        Conflist::standard(&cidrs, mtu),
+        Conflist::kindnet(&cidrs, mtu),
+    ] {
+        assert!(saw(&view(&conflist)).is_empty());
+    }
 }
 
 #[test]
