@@ -258,7 +258,7 @@ fn fill(side: &Side, count: usize) -> Result<()> {
                     port_targets: Vec::new(),
                     host_ports: HostPorts::Auto,
                 };
-                store.allocate(&sets, &[], record)?;
+                store.allocate(&sets, &[], record, |_| Ok(false))?;
             }
         }
         // host-local: a file per address with the container in it, and the last address handed out.

@@ -24,7 +24,7 @@ pub(super) fn add(config: &Config, args: &CniArgs, environment: &Environment) ->
     let own = Netns::own()?;
     let netns = Netns::open(&environment.netns, &own)?;
     let mut host = Socket::route()?;
-    let lease = take_lease(config, args, environment, &store)?;
+    let lease = take_lease(config, args, environment, &store, &mut host)?;
     let plan = plan(config, &lease.record);
     match attach(&mut host, &plan, &lease.record, &store, &netns, &own) {
         Ok(()) => Ok(success(config, environment, &plan).to_string()),
@@ -46,7 +46,12 @@ fn take_lease(
     args: &CniArgs,
     environment: &Environment,
     store: &Store,
+    host: &mut Socket,
 ) -> Result<Lease> {
+    let mut allocate = |draft: Record| {
+        let in_use = |ip| link::is_routed_to_a_pod(host, ip);
+        store.allocate(&config.sets, &config.requested, draft, in_use)
+    };
     let draft = Record {
         container_id: environment.container_id.clone(),
         ifname: environment.ifname.clone(),
@@ -58,14 +63,14 @@ fn take_lease(
         port_targets: Vec::new(),
         host_ports: config.host_ports,
     };
-    match store.allocate(&config.sets, &config.requested, draft.clone()) {
+    match allocate(draft.clone()) {
         // An ADD that was killed halfway leaves a record without a link, or with one whose pod is
         // gone; the runtime tries again with the same container.
         Err(Error::AlreadyAttached { .. }) if !link::exists(&draft.link) => {
             if let Some(stale) = store.find(&draft.container_id, &draft.ifname)? {
                 super::teardown(store, &stale, Removal::Background)?;
             }
-            store.allocate(&config.sets, &config.requested, draft)
+            allocate(draft)
         }
         other => other,
     }
@@ -187,7 +192,7 @@ fn chained(
             port_targets: port_targets(&config.ports, &previous)?,
             host_ports: config.host_ports,
         };
-        let lease = store.allocate(&[], &[], record)?;
+        let lease = store.allocate(&[], &[], record, |_| Ok(false))?;
         if let Err(error) = hostport::add(store, &HostPortSet::of(&lease.record)) {
             super::teardown(store, &lease.record, Removal::Background)?;
             return Err(error);

@@ -51,8 +51,12 @@ impl Bitmap {
         }
     }
 
-    /// The first free address at or after the cursor, going round; `skip` is never it.
-    pub(super) fn find_free(&mut self, size: u32, skip: Option<u32>) -> Result<Option<u32>> {
+    /// The first free address at or after the cursor, going round, that is `usable`.
+    pub(super) fn find_free(
+        &mut self,
+        size: u32,
+        mut usable: impl FnMut(u32) -> Result<bool>,
+    ) -> Result<Option<u32>> {
         self.load(0)?;
         let cursor =
             u32::from_ne_bytes([self.chunk[0], self.chunk[1], self.chunk[2], self.chunk[3]]);
@@ -64,7 +68,7 @@ impl Bitmap {
                 let byte = self.byte(bit)?;
                 if byte == 0xff {
                     index += 8 - bit % 8;
-                } else if byte & (1 << (bit % 8)) != 0 || skip == Some(index) {
+                } else if byte & (1 << (bit % 8)) != 0 || !usable(index)? {
                     index += 1;
                 } else {
                     return Ok(Some(index));
@@ -162,13 +166,19 @@ mod tests {
     fn goes_round_and_ends() {
         let (_folder, mut bitmap) = bitmap();
         for expected in [1, 2, 3] {
-            assert_eq!(bitmap.find_free(4, Some(0)).unwrap(), Some(expected));
+            assert_eq!(
+                bitmap.find_free(4, |index| Ok(index != 0)).unwrap(),
+                Some(expected)
+            );
             bitmap.set(expected).unwrap();
             bitmap.set_cursor(expected + 1).unwrap();
         }
-        assert_eq!(bitmap.find_free(4, Some(0)).unwrap(), None);
+        assert_eq!(bitmap.find_free(4, |index| Ok(index != 0)).unwrap(), None);
         bitmap.clear(2).unwrap();
-        assert_eq!(bitmap.find_free(4, Some(0)).unwrap(), Some(2));
+        assert_eq!(
+            bitmap.find_free(4, |index| Ok(index != 0)).unwrap(),
+            Some(2)
+        );
     }
 
     #[test]
@@ -178,7 +188,7 @@ mod tests {
         bitmap.set(last).unwrap();
         bitmap.set_cursor(last).unwrap();
         assert!(bitmap.is_set(last).unwrap());
-        assert_eq!(bitmap.find_free(last + 1, None).unwrap(), Some(0));
+        assert_eq!(bitmap.find_free(last + 1, |_| Ok(true)).unwrap(), Some(0));
     }
 
     proptest! {
@@ -195,7 +205,7 @@ mod tests {
                     bitmap.set_cursor(number % size).unwrap();
                     cursor = number % size;
                     let expected = (cursor..size).chain(0..cursor).find(|i| !model.contains(i));
-                    let found = bitmap.find_free(size, None).unwrap();
+                    let found = bitmap.find_free(size, |_| Ok(true)).unwrap();
                     prop_assert_eq!(found, expected);
                     if let Some(index) = found {
                         bitmap.set(index).unwrap();
@@ -207,7 +217,7 @@ mod tests {
                 }
             }
             bitmap.reset().unwrap();
-            prop_assert_eq!(bitmap.find_free(size, None).unwrap(), Some(cursor));
+            prop_assert_eq!(bitmap.find_free(size, |_| Ok(true)).unwrap(), Some(cursor));
         }
     }
 }

@@ -56,7 +56,8 @@ impl Store {
     }
 
     /// Takes one free address of every set and remembers them with the draft. Addresses of
-    /// `requested` are taken where they belong to a set.
+    /// `requested` are taken where they belong to a set; others only if nobody has them according to
+    /// `in_use`, which knows of more than this state: the pods of a plugin that was here before.
     ///
     /// # Errors
     /// A set has no free address, a requested one cannot be had, the container has this interface
@@ -66,6 +67,7 @@ impl Store {
         sets: &[RangeSet],
         requested: &[IpAddr],
         mut draft: Draft,
+        mut in_use: impl FnMut(IpAddr) -> Result<bool>,
     ) -> Result<Lease> {
         let outside = |ip: &IpAddr| {
             !sets
@@ -90,7 +92,7 @@ impl Store {
         }
         let mut taken = Vec::with_capacity(sets.len());
         for set in sets {
-            let (range, index, bitmap) = self.choose(set, requested)?;
+            let (range, index, bitmap) = self.choose(set, requested, &mut in_use)?;
             draft.addresses.push(Address {
                 address: IpNet::new_assert(range.address(index), range.subnet().prefix_len()),
                 gateway: range.gateway(),
@@ -203,6 +205,7 @@ impl Store {
         &self,
         set: &'a RangeSet,
         requested: &[IpAddr],
+        in_use: &mut impl FnMut(IpAddr) -> Result<bool>,
     ) -> Result<(&'a Range, u32, Bitmap)> {
         for range in set.ranges() {
             let Some(address) = requested.iter().find(|ip| range.subnet().contains(*ip)) else {
@@ -224,8 +227,9 @@ impl Store {
         }
         for range in set.ranges() {
             let mut bitmap = Bitmap::open(&self.range_path(&range.key()))?;
-            let skip = range.index(range.gateway());
-            if let Some(index) = bitmap.find_free(range.size(), skip)? {
+            let gateway = range.index(range.gateway());
+            let usable = |index| Ok(Some(index) != gateway && !in_use(range.address(index))?);
+            if let Some(index) = bitmap.find_free(range.size(), usable)? {
                 return Ok((range, index, bitmap));
             }
         }

@@ -10,7 +10,7 @@ use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, LinkAttribute, LinkMessage, State,
 };
 use netlink_packet_route::neighbour::NeighbourState;
-use netlink_packet_route::route::RouteType;
+use netlink_packet_route::route::{RouteAttribute, RouteType};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 
@@ -56,6 +56,31 @@ impl Plan {
     }
 }
 
+/// Whether the host has a route to this very address: some pod has it, whoever made its link.
+///
+/// # Errors
+/// The kernel cannot be asked.
+pub(crate) fn is_routed_to_a_pod(host: &mut Socket, ip: IpAddr) -> Result<bool> {
+    let mut batch = Batch::default();
+    batch.route("look up an address", 0, message::get_route_to(ip, true));
+    // No route at all is an error, and not one of a pod.
+    let replies = host.attempt(batch)?;
+    Ok(replies
+        .answers
+        .iter()
+        .any(|(_, answer)| match route_message(answer) {
+            Some(RouteNetlinkMessage::NewRoute(route)) => {
+                // Kernels before 4.13 answer with the address itself instead of the entry, but then name
+                // the gateway that an address in nobody's hands would be sent to.
+                let gateway = |a: &RouteAttribute| matches!(a, RouteAttribute::Gateway(_));
+                route.header.destination_prefix_length == alone(ip).prefix_len()
+                    && route.header.kind == RouteType::Unicast
+                    && !route.attributes.iter().any(gateway)
+            }
+            _ => false,
+        }))
+}
+
 /// Makes the pair and configures the host's end; its index.
 ///
 /// # Errors
@@ -81,12 +106,12 @@ pub(crate) fn create(host: &mut Socket, plan: &Plan, netns: &Netns) -> Result<u3
     step!();
     let index = if_nametoindex(plan.host_name.as_str())
         .map_err(Error::kernel(format!("find link {}", plan.host_name)))?;
-    let (failures, batch) = host.attempt(host_batch(plan, index, CREATE))?;
-    if needs_ipv6(&failures) {
+    let replies = host.attempt(host_batch(plan, index, CREATE))?;
+    if needs_ipv6(&replies.failures) {
         set_sysctl(&format!("ipv6/conf/{}/disable_ipv6", plan.host_name), "0")?;
         host.run(host_batch(plan, index, REPLACE))?;
     } else {
-        first(failures, &batch)?;
+        replies.check()?;
     }
     step!();
     Ok(index)
@@ -172,12 +197,12 @@ pub(crate) fn configure(plan: &Plan) -> Result<()> {
         drop(set_sysctl(&format!("{conf}/accept_ra"), "0"));
         drop(set_sysctl(&format!("{conf}/keep_addr_on_down"), "1"));
     }
-    let (failures, batch) = pod.attempt(pod_batch(plan, index))?;
-    if needs_ipv6(&failures) {
+    let replies = pod.attempt(pod_batch(plan, index))?;
+    if needs_ipv6(&replies.failures) {
         set_sysctl(&format!("ipv6/conf/{}/disable_ipv6", plan.pod_name), "0")?;
         pod.run(pod_batch(plan, index))?;
     } else {
-        first(failures, &batch)?;
+        replies.check()?;
     }
     step!();
     let addresses: Vec<IpAddr> = plan.addresses.iter().map(|a| a.address.addr()).collect();
@@ -311,10 +336,14 @@ fn wait_for_addresses(
 fn are_local(socket: &mut Socket, addresses: &[IpAddr]) -> Result<bool> {
     let mut batch = Batch::default();
     for address in addresses {
-        batch.route("look up the address", 0, message::get_route_to(*address));
+        batch.route(
+            "look up the address",
+            0,
+            message::get_route_to(*address, false),
+        );
     }
-    let (answers, _, _) = socket.ask_each(batch)?;
-    let local = answers.iter().filter(|(_, answer)| {
+    let replies = socket.attempt(batch)?;
+    let local = replies.answers.iter().filter(|(_, answer)| {
         matches!(
             route_message(answer),
             Some(RouteNetlinkMessage::NewRoute(route)) if route.header.kind == RouteType::Local
@@ -401,11 +430,4 @@ fn read_state(link: &LinkMessage) -> LinkState {
 fn needs_ipv6(failures: &[Failure]) -> bool {
     let refused = |errno| failures.iter().any(|failure| failure.errno == errno);
     refused(Errno::EACCES) && !refused(Errno::EEXIST)
-}
-
-fn first(failures: Vec<Failure>, batch: &Batch) -> Result<()> {
-    match failures.into_iter().next() {
-        None => Ok(()),
-        Some(failure) => Err(failure.into_error(batch)),
-    }
 }

@@ -11,7 +11,7 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
-    RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -183,11 +183,15 @@ pub(super) fn get_routes(ipv4: bool) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(message)
 }
 
-/// Asks what becomes of packets to an address.
-pub(super) fn get_route_to(ip: IpAddr) -> RouteNetlinkMessage {
+/// Asks what becomes of packets to an address; with `entry` the answer is the entry of the table that
+/// says so.
+pub(super) fn get_route_to(ip: IpAddr, entry: bool) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(ip.is_ipv4());
     message.header.destination_prefix_length = alone(ip).prefix_len();
+    if entry {
+        message.header.flags = RouteFlags::FibMatch;
+    }
     message
         .attributes
         .push(RouteAttribute::Destination(ip.into()));

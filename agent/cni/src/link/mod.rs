@@ -15,7 +15,7 @@ mod message;
 mod name;
 mod netns;
 
-pub(crate) use attach::{Plan, configure, create, settle};
+pub(crate) use attach::{Plan, configure, create, is_routed_to_a_pod, settle};
 pub(crate) use check::check;
 pub(crate) use detach::{Detach, exists, of_network, remove_now};
 pub(crate) use name::{PREFIX, alias, host_name, mac};

@@ -48,6 +48,26 @@ pub(crate) struct Failure {
     pub(crate) detail: String,
 }
 
+/// What became of a batch.
+pub(crate) struct Replies {
+    /// The batch, for the names of its operations.
+    pub(crate) batch: Batch,
+    /// Operations that failed, in order.
+    pub(crate) failures: Vec<Failure>,
+    /// Answers to questions, with the places of the questions.
+    pub(crate) answers: Vec<(usize, Datagram)>,
+}
+
+impl Replies {
+    /// The error of the first operation that failed.
+    pub(crate) fn check(self) -> Result<Vec<Datagram>> {
+        match self.failures.into_iter().next() {
+            None => Ok(self.answers.into_iter().map(|(_, answer)| answer).collect()),
+            Some(failure) => Err(failure.into_error(&self.batch)),
+        }
+    }
+}
+
 /// Messages that are sent together.
 #[derive(Default)]
 pub(crate) struct Batch {
@@ -179,60 +199,51 @@ impl Socket {
         &mut self.inner
     }
 
-    /// Runs a batch whose last message answers with an acknowledgement.
+    /// Runs a batch.
     ///
     /// # Errors
-    /// An operation failed: the first one that did. The later ones were tried all the same.
+    /// An operation failed: the first one that did. The later ones were tried all the same, unless
+    /// they are a transaction.
     pub(crate) fn run(&mut self, batch: Batch) -> Result<()> {
-        let (failures, batch) = self.attempt(batch)?;
-        first(failures, &batch)
+        self.attempt(batch)?.check().map(drop)
     }
 
-    /// As [`Self::run`], but hands out every failure.
-    pub(crate) fn attempt(&mut self, mut batch: Batch) -> Result<(Vec<Failure>, Batch)> {
-        if batch.is_empty() {
-            return Ok((Vec::new(), batch));
-        }
-        batch.flag(batch.operations.len() - 1, NLM_F_ACK);
-        let (failures, _) = self.exchange(&mut batch)?;
-        Ok((failures, batch))
-    }
-
-    /// Runs a batch whose last message is a question: the answers to it.
+    /// Runs a batch of questions: the answers to them.
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub(crate) fn ask(&mut self, mut batch: Batch) -> Result<Vec<Datagram>> {
-        batch.flag(batch.operations.len() - 1, NLM_F_ACK);
-        let (failures, answers) = self.exchange(&mut batch)?;
-        first(failures, &batch)?;
-        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+    pub(crate) fn ask(&mut self, batch: Batch) -> Result<Vec<Datagram>> {
+        self.attempt(batch)?.check()
     }
 
-    /// Runs a batch of questions: the answers with the places of their questions, and the failures.
-    pub(crate) fn ask_each(
-        &mut self,
-        mut batch: Batch,
-    ) -> Result<(Vec<(usize, Datagram)>, Vec<Failure>, Batch)> {
-        if batch.is_empty() {
-            return Ok((Vec::new(), Vec::new(), batch));
+    /// Runs a batch and hands out everything the kernel says.
+    ///
+    /// # Errors
+    /// The kernel cannot be talked to.
+    pub(crate) fn attempt(&mut self, mut batch: Batch) -> Result<Replies> {
+        if let Some(last) = batch.operations.len().checked_sub(1) {
+            batch.flag(last, NLM_F_ACK);
         }
-        batch.flag(batch.operations.len() - 1, NLM_F_ACK);
-        let (failures, answers) = self.exchange(&mut batch)?;
-        Ok((answers, failures, batch))
+        self.exchange(batch)
     }
 
     /// The answers to a question that is answered by a list. The message must carry `NLM_F_DUMP`.
     ///
     /// # Errors
     /// The question was refused.
-    pub(crate) fn dump(&mut self, mut batch: Batch) -> Result<Vec<Datagram>> {
-        let (failures, answers) = self.exchange(&mut batch)?;
-        first(failures, &batch)?;
-        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+    pub(crate) fn dump(&mut self, batch: Batch) -> Result<Vec<Datagram>> {
+        self.exchange(batch)?.check()
     }
 
-    fn exchange(&mut self, batch: &mut Batch) -> Result<(Vec<Failure>, Vec<(usize, Datagram)>)> {
+    fn exchange(&mut self, mut batch: Batch) -> Result<Replies> {
+        let (mut failures, mut answers) = (Vec::new(), Vec::new());
+        if batch.is_empty() {
+            return Ok(Replies {
+                batch,
+                failures,
+                answers,
+            });
+        }
         let base = self.sequence.wrapping_add(1);
         batch.number(base);
         let count = batch.operations.len();
@@ -240,9 +251,8 @@ impl Socket {
         self.inner
             .send(&batch.bytes, 0)
             .map_err(Error::io(batch.operation(count - 1)))?;
-        let (mut failures, mut answers) = (Vec::new(), Vec::new());
         let mut buffer = vec![0; RECEIVE];
-        loop {
+        'replies: loop {
             let length = loop {
                 match self.inner.recv(&mut &mut buffer[..], 0) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -256,32 +266,23 @@ impl Socket {
                 }
                 match kind(message) {
                     NLMSG_ERROR => {
-                        match failure(message, index) {
-                            Some(failure) => failures.push(failure),
-                            None if index == count - 1 => return Ok((failures, answers)),
-                            None => {}
-                        }
-                        // The kernel has no nf_tables, or could not commit: nothing was done.
-                        if index == 0 && batch.is_transaction() {
-                            return Ok((failures, answers));
-                        }
-                        // The kernel answers in order, so nothing comes after this one.
-                        if index == count - 1 {
-                            return Ok((failures, answers));
+                        failures.extend(failure(message, index));
+                        // The kernel answers in order, so nothing comes after the last one; and if
+                        // it has no nf_tables, or could not commit, nothing was done.
+                        if index == count - 1 || (index == 0 && batch.is_transaction()) {
+                            break 'replies;
                         }
                     }
-                    NLMSG_DONE => return Ok((failures, answers)),
+                    NLMSG_DONE => break 'replies,
                     _ => answers.push((index, message.to_vec())),
                 }
             }
         }
-    }
-}
-
-fn first(failures: Vec<Failure>, batch: &Batch) -> Result<()> {
-    match failures.into_iter().next() {
-        None => Ok(()),
-        Some(failure) => Err(failure.into_error(batch)),
+        Ok(Replies {
+            batch,
+            failures,
+            answers,
+        })
     }
 }
 

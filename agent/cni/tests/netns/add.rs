@@ -297,23 +297,18 @@ fn an_exhausted_range_says_so() {
 
 #[test]
 #[ignore = "needs root"]
-fn an_address_that_is_in_use_in_spite_of_everything_stays_with_its_pod() {
-    let host = Host::new(&[V4]);
+fn pods_of_a_plugin_that_was_here_before_keep_their_addresses() {
+    let host = Host::dual();
     let pods = [Netns::new("pod"), Netns::new("pod")];
     host.add("a", &pods[0]);
+    // As another plugin would have left it: a link and routes, and no state of ours.
     std::fs::remove_dir_all(host.state.path().join("net")).unwrap();
-    let (code, message) = host
-        .command("ADD", "b", &pods[1].path(), &host.config)
-        .error();
-    assert_eq!(code, 104);
-    assert!(
-        message.starts_with("add the host's route to the pod: "),
-        "{message}"
-    );
+    assert_eq!(ips(&host.add("b", &pods[1])), ["10.77.1.3", "fd00:77:1::3"]);
     let _server = Server::tcp(&pods[0], 80, "pod");
-    assert!(tcp(&host.netns, "10.77.1.2:80").is_ok());
-    // The next one goes round it.
-    assert_eq!(ips(&host.add("b", &pods[1])), ["10.77.1.3"]);
+    for to in ["10.77.1.2:80", "[fd00:77:1::2]:80"] {
+        assert!(tcp(&host.netns, to).is_ok());
+    }
+    assert_eq!(host.netns.routes(4), ["10.77.1.2", "10.77.1.3"]);
 }
 
 #[test]

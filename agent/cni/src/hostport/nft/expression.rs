@@ -76,7 +76,7 @@ impl Rule {
     }
 
     /// Goes on only if the flow has been given another destination.
-    pub(super) fn is_dnat(self) -> Self {
+    pub(super) fn translated(self) -> Self {
         const CT_STATUS: u32 = 2;
         const IPS_DST_NAT: u32 = 1 << 5;
         const NOT_EQUAL: u32 = 1;
@@ -96,7 +96,7 @@ impl Rule {
     }
 
     /// Goes on only if the destination is an address of this host.
-    pub(super) fn is_for_this_host(self) -> Self {
+    pub(super) fn for_this_host(self) -> Self {
         const RESULT_ADDRESS_TYPE: u32 = 3;
         const FLAG_DESTINATION: u32 = 1 << 1;
         const RTN_LOCAL: u32 = 2;
@@ -109,7 +109,7 @@ impl Rule {
     }
 
     /// Goes on only if the key is in the set.
-    pub(super) fn is_in(self, set: &str, key: u32) -> Self {
+    pub(super) fn within(self, set: &str, key: u32) -> Self {
         self.add("lookup", Attributes::new().string(1, set).be32(2, key))
     }
 

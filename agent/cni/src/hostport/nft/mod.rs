@@ -13,7 +13,7 @@ use super::{Forward, HostPortSet};
 use crate::config::HostPorts;
 use crate::error::{Error, Result};
 use crate::fault::step;
-use crate::netlink::{Attributes, Batch, Socket, payload};
+use crate::netlink::{Attributes, Batch, Replies, Socket, payload};
 use element::Element;
 
 /// The one table of ours.
@@ -200,7 +200,11 @@ fn lookup(socket: &mut Socket, elements: &[Element]) -> Result<Vec<Option<Vec<u8
             key.as_ref(),
         );
     }
-    let (answers, failures, batch) = socket.ask_each(batch)?;
+    let Replies {
+        batch,
+        failures,
+        answers,
+    } = socket.attempt(batch)?;
     if let Some(failure) = failures.into_iter().find(|f| f.errno != Errno::ENOENT) {
         return Err(failure.into_error(&batch));
     }

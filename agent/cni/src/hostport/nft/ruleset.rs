@@ -107,11 +107,7 @@ pub(super) fn add_table(batch: &mut Batch) {
         .leave();
     rule(batch, "output", localhost);
     for hook in ["prerouting", "output"] {
-        rule(
-            batch,
-            hook,
-            Rule::new().is_for_this_host().jump("hostports"),
-        );
+        rule(batch, hook, Rule::new().for_this_host().jump("hostports"));
     }
     for family in &FAMILIES {
         forwarding(batch, family);
@@ -157,7 +153,7 @@ fn forwarding(batch: &mut Batch, family: &Family) {
 fn sources(batch: &mut Batch, family: &Family) {
     let parts = family.length / 4;
     let hairpin = of_family(family)
-        .is_dnat()
+        .translated()
         .payload(Base::Network, family.source, family.length, register(0))
         .payload(
             Base::Network,
@@ -165,12 +161,12 @@ fn sources(batch: &mut Batch, family: &Family) {
             family.length,
             register(parts),
         )
-        .is_in(&format!("hairpin{}", family.suffix), register(0))
+        .within(&format!("hairpin{}", family.suffix), register(0))
         .masquerade();
     rule(batch, "postrouting", hairpin);
     if family.number == NFPROTO_IPV4 {
         let from_loopback = of_family(family)
-            .is_dnat()
+            .translated()
             .meta(Meta::Oifname, register(0))
             .equals(register(0), link::PREFIX.as_bytes())
             .payload(Base::Network, family.source, 1, register(0))
