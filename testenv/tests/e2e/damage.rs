@@ -188,13 +188,24 @@ pub fn verify_sees_a_missing_route(stage: &mut Stage) -> Result<()> {
 pub fn verify_sees_flushed_masquerade(stage: &mut Stage) -> Result<()> {
     let cluster = stage.cluster()?;
     stop_agents(cluster)?;
-    for node in cluster.nodes() {
-        for version in cluster.family.versions() {
-            node.shell(&format!("{} -t nat -F KINDNET-MASQ", iptables(version)))?;
+    let saved = "/root/kindnet-masq";
+    let each = |script: &dyn Fn(&str) -> String| -> Result<()> {
+        for node in cluster.nodes() {
+            for version in cluster.family.versions() {
+                node.shell(&script(iptables(version)))?;
+            }
         }
-    }
-    expect_failed(cluster, &["outside.source"])?;
-    Ok(())
+        Ok(())
+    };
+    each(&|table| {
+        format!(
+            "(echo '*nat'; {table}-save -t nat | grep -e '-A KINDNET-MASQ'; echo COMMIT) > \
+             {saved}.{table} && {table} -t nat -F KINDNET-MASQ"
+        )
+    })?;
+    let result = expect_failed(cluster, &["outside.source"]);
+    each(&|table| format!("{table}-restore --noflush < {saved}.{table}"))?;
+    result.map(drop)
 }
 
 /// The link between the nodes carries less than the pods were told. TCP finds out by itself (path

@@ -188,7 +188,7 @@ fn install_brings_it_back(stage: &mut Stage) -> Result<()> {
     let context = format!("kind-{}", cluster.name);
     let image = cluster.environment.kindnet_image.clone();
     cluster
-        .kindnetctl(&["install", "--context", &context, "--image", &image])?
+        .kindnetctl(&["install", "--context", &context, "--kindnet-image", &image])?
         .success()?;
     verify_passes(stage)
 }

@@ -62,7 +62,7 @@ impl Suite {
         let stage = Arc::new(Mutex::new(Stage {
             environment: environment.clone(),
             family: self.family,
-            name: format!("kindnet-e2e-{}", self.name),
+            name: format!("e2e-{}", self.name),
             cluster: None,
             broken: false,
         }));
