@@ -252,7 +252,7 @@ pub fn agent_repairs_everything(stage: &mut Stage) -> Result<()> {
     let context = format!("kind-{}", cluster.name);
     let image = cluster.environment.kindnet_image.clone();
     cluster
-        .kindnetctl(&["install", "--context", &context, "--image", &image])?
+        .kindnetctl(&["install", "--context", &context, "--kindnet-image", &image])?
         .success()?;
     let report = cluster.verify(&[])?;
     ensure!(report.code == 0, "{}", report.text);
