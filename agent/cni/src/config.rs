@@ -291,6 +291,17 @@ impl Config {
                 "ranges is empty and there is no result of a plugin before this one".to_owned(),
             ));
         }
+        let has_ipv6 = config
+            .sets
+            .iter()
+            .flat_map(RangeSet::ranges)
+            .any(|r| r.gateway().is_ipv6());
+        // RFC 8200, section 5; the kernel takes IPv6 away from a link below that.
+        if let Some(mtu) = config.mtu.filter(|mtu| has_ipv6 && *mtu < 1280) {
+            return Err(Error::InvalidConfig(format!(
+                "mtu {mtu} is too small for IPv6, which needs 1280"
+            )));
+        }
         for route in config.routes.iter_mut().flatten() {
             route.dst = route.dst.trunc();
             if route

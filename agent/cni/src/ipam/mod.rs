@@ -7,4 +7,4 @@ mod store;
 
 pub use range::{Range, RangeSet};
 pub use record::{Address, Record};
-pub use store::{Draft, Lease, Store};
+pub use store::{Lease, Store};

@@ -43,9 +43,6 @@ pub struct Lease {
     _in_progress: Flock<File>,
 }
 
-/// What a record says besides addresses.
-pub type Draft = Record;
-
 impl Store {
     /// The state in `folder`, which need not exist.
     #[must_use]
@@ -55,7 +52,7 @@ impl Store {
         }
     }
 
-    /// Takes one free address of every set and remembers them with the draft. Addresses of
+    /// Takes one free address of every set and remembers them with the rest of the draft. Addresses of
     /// `requested` are taken where they belong to a set; others only if nobody has them according to
     /// `in_use`, which knows of more than this state: the pods of a plugin that was here before.
     ///
@@ -66,7 +63,7 @@ impl Store {
         &self,
         sets: &[RangeSet],
         requested: &[IpAddr],
-        mut draft: Draft,
+        mut draft: Record,
         mut in_use: impl FnMut(IpAddr) -> Result<bool>,
     ) -> Result<Lease> {
         let outside = |ip: &IpAddr| {

@@ -39,8 +39,10 @@ impl Detach {
             return Ok(None);
         };
         let events = Events::of_links()?;
-        let outcome = crate::sys::in_background(|| remove(index))
-            .map_err(Error::kernel("start a process"))?;
+        let Ok(outcome) = crate::sys::in_background(|| remove(index)) else {
+            // No process to be had: then it takes a little longer.
+            return remove_now(name).map(|_| None);
+        };
         Ok(Some(Self {
             name: name.to_owned(),
             index,

@@ -11,6 +11,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPaylo
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt::SndBufForce};
 
 pub(crate) use nla::{Attributes, find, iter as attributes};
 
@@ -27,6 +28,8 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// Longest datagram the kernel makes of a dump, unless asked for more.
 const RECEIVE: usize = 32 * 1024;
+/// A batch up to this length fits the default send buffer of any kernel.
+const SEND: usize = 64 * 1024;
 
 /// A connection to one netlink family in the network namespace it was opened in.
 pub(crate) struct Socket {
@@ -248,6 +251,14 @@ impl Socket {
         batch.number(base);
         let count = batch.operations.len();
         self.sequence = self.sequence.wrapping_add(count as u32);
+        if batch.bytes.len() > SEND {
+            // Without the privilege the send fails and says so.
+            let _ = setsockopt(
+                &crate::sys::borrow(&self.inner),
+                SndBufForce,
+                &(2 * batch.bytes.len()),
+            );
+        }
         self.inner
             .send(&batch.bytes, 0)
             .map_err(Error::io(batch.operation(count - 1)))?;

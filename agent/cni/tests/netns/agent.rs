@@ -1,6 +1,8 @@
 //! What the agent does for the plugin.
 
 use kindnet_cni::agent::Network;
+use kindnet_cni::config::{HostPorts, PortMapping, Protocol};
+use kindnet_cni::ipam::{Range, RangeSet, Record, Store};
 
 use crate::support::*;
 
@@ -54,6 +56,48 @@ fn flushed_rules_are_repaired() {
     assert_eq!(host.netns.run("nft", "list ruleset"), before);
     host.netns.enter(|| network.restore_host_ports().unwrap());
     assert_eq!(host.netns.run("nft", "list ruleset"), before);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn thousands_of_host_ports_are_restored_in_one_transaction() {
+    let host = Host::dual();
+    let network = network(&host);
+    let range = |subnet: &str| Range::new(subnet.parse().unwrap(), None, None, None).unwrap();
+    let sets = [V4, V6].map(|subnet| RangeSet::new(vec![range(subnet)]).unwrap());
+    let store = Store::new(host.state.path().join("net"));
+    for pod in 0..250u16 {
+        let port = |n| PortMapping {
+            host_port: 10_000 + pod * 20 + n,
+            container_port: 80,
+            protocol: Protocol::Tcp,
+            host_ip: None,
+        };
+        let record = Record {
+            container_id: format!("c{pod}"),
+            ifname: "eth0".into(),
+            netns: String::new(),
+            pod: None,
+            link: "kn-none".into(),
+            addresses: Vec::new(),
+            ports: (0..20).map(port).collect(),
+            port_targets: Vec::new(),
+            host_ports: HostPorts::Auto,
+        };
+        store.allocate(&sets, &[], record, |_| Ok(false)).unwrap();
+    }
+    host.netns.enter(|| network.restore_host_ports().unwrap());
+    for map in ["ports4", "ports6"] {
+        let map = host
+            .netns
+            .run("nft", &format!("list map inet kindnet-hostports {map}"));
+        assert_eq!(map.matches("tcp . ").count(), 5000);
+    }
+    assert_eq!(
+        host.netns.enter(|| network.reclaim().unwrap()).addresses,
+        500
+    );
+    host.assert_clean();
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(super) fn add(
             let others = others
                 .iter()
                 .filter(|other| other.mode != HostPorts::Iptables);
-            rebuild(socket, others.chain([set]), false)?;
+            rebuild(socket, others.chain([set]))?;
         }
         Err(error) if error.errno() == Some(Errno::EEXIST) => {
             // The ports of a pod that is on its way out.
@@ -101,7 +101,7 @@ pub(super) fn check(socket: &mut Socket, forwards: &[Forward]) -> Result<()> {
 
 /// Replaces the table by what these ask for; removes it if they ask for nothing.
 pub(super) fn restore(sets: &[&HostPortSet]) -> Result<()> {
-    rebuild(&mut Socket::netfilter()?, sets.iter().copied(), true)
+    rebuild(&mut Socket::netfilter()?, sets.iter().copied())
 }
 
 /// Removes the table.
@@ -157,27 +157,26 @@ fn new_elements(batch: &mut Batch, elements: &[Element]) {
     }
 }
 
-/// The whole table in one transaction. Where two ask for a port, the later one gets it.
-fn rebuild<'a>(
-    socket: &mut Socket,
-    sets: impl Iterator<Item = &'a HostPortSet>,
-    replace: bool,
-) -> Result<()> {
+/// The whole table in one transaction, in place of the one that is there. Where two ask for a port,
+/// the later one gets it.
+fn rebuild<'a>(socket: &mut Socket, sets: impl Iterator<Item = &'a HostPortSet>) -> Result<()> {
     let mut wanted: BTreeMap<(&'static str, Vec<u8>), Element> = BTreeMap::new();
     for element in sets.flat_map(elements) {
         wanted.insert((element.set, element.key.clone()), element);
     }
     let mut batch = Batch::default();
     batch.begin();
-    if replace {
-        ruleset::ensure_no_table(&mut batch);
-    }
+    ruleset::ensure_no_table(&mut batch);
     if !wanted.is_empty() {
         ruleset::add_table(&mut batch);
         let wanted: Vec<Element> = wanted.into_values().collect();
         new_elements(&mut batch, &wanted);
     }
-    finish(socket, batch)
+    finish(socket, batch).map_err(|error| match error.errno() {
+        // A kind of chain or expression is missing: NAT for both families came with Linux 5.2.
+        Some(Errno::ENOENT) => Error::kernel(error.to_string())(Errno::EOPNOTSUPP),
+        _ => error,
+    })
 }
 
 /// Commits; the acknowledgement of the last message says that all of it is done.

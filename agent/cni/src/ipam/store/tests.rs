@@ -8,8 +8,8 @@ fn set(subnets: &[&str]) -> RangeSet {
     RangeSet::new(subnets.iter().map(range).collect()).unwrap()
 }
 
-fn draft(id: &str) -> Draft {
-    Draft {
+fn draft(id: &str) -> Record {
+    Record {
         container_id: id.into(),
         ifname: "eth0".into(),
         netns: "/run/netns/x".into(),
