@@ -302,3 +302,45 @@ fn the_name_comes_from_the_environment_kind_reads() {
         .code(2)
         .stderr(contains("\"Not_A_Name\" is not a cluster name"));
 }
+
+/// A kubeconfig for a server of this machine that nobody listens on.
+fn kubeconfig_of_nobody(home: &tempfile::TempDir, host: &str) -> std::path::PathBuf {
+    let path = home.path().join("kubeconfig");
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+         clusters:\n- name: c\n  cluster: {{server: 'https://{host}:1'}}\n\
+         users:\n- name: u\n  user: {{token: t}}\n\
+         contexts:\n- name: a\n  context: {{cluster: c, user: u}}\n"
+    );
+    std::fs::write(&path, text).expect("the kubeconfig can be written");
+    path
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_not_for_clusters_of_this_machine() {
+    for (host, no_proxy) in [("127.0.0.1", ""), ("127.0.0.2", ","), ("localhost", "x")] {
+        let (mut command, home) = kindnetctl();
+        command
+            .env("HTTPS_PROXY", "http://192.0.2.1:3128")
+            .env("NO_PROXY", no_proxy)
+            .arg("verify")
+            .arg("--kubeconfig")
+            .arg(kubeconfig_of_nobody(&home, host))
+            .assert()
+            .code(2)
+            .stderr(contains("the nodes cannot be listed").and(contains("proxy").not()));
+    }
+}
+
+#[test]
+fn a_proxy_that_would_be_needed_is_named_with_a_way_around_it() {
+    let (mut command, home) = kindnetctl();
+    command
+        .env("HTTPS_PROXY", "http://127.0.0.1:1")
+        .arg("verify")
+        .arg("--kubeconfig")
+        .arg(kubeconfig_of_nobody(&home, "kubernetes.invalid"))
+        .assert()
+        .code(2)
+        .stderr(contains("NO_PROXY"));
+}

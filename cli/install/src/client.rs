@@ -8,6 +8,8 @@ use kindnet_ui::UserError;
 use kube::config::{KubeConfigOptions, Kubeconfig as KubeconfigFile, KubeconfigError};
 use kube::{Client, Config};
 
+use crate::proxy;
+
 /// Names us in the audit log.
 const AGENT_HEADER: &str = concat!("kindnetctl/", env!("CARGO_PKG_VERSION"));
 
@@ -67,6 +69,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Client, UserError> {
         .hint("`kubectl config view` shows what is in it")
         .source(error)
     };
+    let in_kubeconfig = proxy_in(&file, &context);
     let choice = KubeConfigOptions {
         context: Some(context.clone()),
         ..KubeConfigOptions::default()
@@ -74,6 +77,10 @@ pub async fn connect(options: &ConnectOptions) -> Result<Client, UserError> {
     let mut config = Config::from_custom_kubeconfig(file, &choice)
         .await
         .map_err(|error| broken(error.into()))?;
+    // The library takes the proxy of the environment for every server, those of this machine too.
+    if !in_kubeconfig && proxy::is_direct(&config.cluster_url, &no_proxy()) {
+        config.proxy_url = None;
+    }
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     config.reset_reader_on_write = true;
@@ -82,7 +89,30 @@ pub async fn connect(options: &ConnectOptions) -> Result<Client, UserError> {
     config
         .headers
         .push((USER_AGENT, HeaderValue::from_static(AGENT_HEADER)));
-    Client::try_from(config).map_err(|error| broken(error.into()))
+    Client::try_from(config).map_err(|error| match error {
+        kube::Error::ProxyProtocolDisabled { .. } => broken(error.into()).hint(
+            "proxies are not supported: where the API server can be reached without, add its host \
+             to NO_PROXY",
+        ),
+        error => broken(error.into()),
+    })
+}
+
+/// Whether the kubeconfig itself wants a proxy for a context.
+fn proxy_in(file: &KubeconfigFile, context: &str) -> bool {
+    let context = file.contexts.iter().find(|c| c.name == context);
+    let cluster = context.and_then(|c| c.context.as_ref()).map(|c| &c.cluster);
+    let cluster = file.clusters.iter().find(|c| Some(&c.name) == cluster);
+    let proxy = cluster.and_then(|c| c.cluster.as_ref()?.proxy_url.as_ref());
+    proxy.is_some_and(|url| !url.is_empty())
+}
+
+fn no_proxy() -> String {
+    ["NO_PROXY", "no_proxy"]
+        .iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|value| !value.is_empty())
+        .unwrap_or_default()
 }
 
 fn read(source: &Kubeconfig) -> Result<(KubeconfigFile, String), UserError> {

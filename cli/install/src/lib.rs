@@ -16,6 +16,7 @@ mod diagnose;
 mod error;
 mod install;
 mod manifests;
+mod proxy;
 mod uninstall;
 mod wait;
 mod watch;
