@@ -33,6 +33,9 @@ pub struct InstallOptions {
     pub no_masquerade_cidrs: Option<Vec<String>>,
     /// Install next to another network plugin.
     pub force: bool,
+    /// How long requests are repeated while the API server does not answer; as in
+    /// [`ApplyOptions`] when absent.
+    pub patience: Option<Duration>,
     /// How long [`install`] waits for the network to be ready; not at all when absent.
     pub wait: Option<Duration>,
 }
@@ -133,7 +136,8 @@ async fn apply_all(
 ) -> Result<Applied, UserError> {
     let configuration = configuration(options)?;
     let step = ui.step("Installing kindnet");
-    let send = ApplyOptions::default();
+    let mut send = ApplyOptions::default();
+    send.patience = options.patience.unwrap_or(send.patience);
     let until = Instant::now() + send.patience;
 
     step.message("looking at the cluster");

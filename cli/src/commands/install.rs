@@ -54,6 +54,7 @@ pub async fn run(args: InstallArgs, ui: &Ui, cancel: &CancellationToken) -> Resu
         masquerade: args.masquerade,
         no_masquerade_cidrs: (!cidrs.is_empty()).then_some(cidrs),
         force: args.force,
+        patience: None,
         wait: (!args.wait.is_zero()).then_some(args.wait),
     };
     let summary = kindnet_install::install(&client, &options, ui, cancel).await?;

@@ -26,6 +26,9 @@ const API_PAUSE: Duration = Duration::from_millis(100);
 /// A starting server may accept a connection and say nothing.
 const API_ATTEMPT: Duration = Duration::from_secs(2);
 
+/// Pause before a request that failed is sent again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 const CONTROL_PLANE_TAINTS: [&str; 2] = [
     "node-role.kubernetes.io/control-plane",
     "node-role.kubernetes.io/master",
@@ -33,30 +36,40 @@ const CONTROL_PLANE_TAINTS: [&str; 2] = [
 
 const NO_LOAD_BALANCER_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
-/// A client, as soon as the server answers with the rights of the administrator: newer versions of
-/// kubeadm grant them only after the first answer.
-pub(super) async fn connect(kubeconfig: String) -> Result<Client> {
-    let options = ConnectOptions {
+/// A client from a kubeconfig. Nothing is sent yet.
+pub(super) async fn client(kubeconfig: String) -> Result<Client> {
+    kindnet_install::connect(&ConnectOptions {
         kubeconfig: Kubeconfig::Text(kubeconfig),
         ..ConnectOptions::default()
-    };
-    let client = kindnet_install::connect(&options).await?;
+    })
+    .await
+}
+
+/// Returns as soon as the server answers with the rights of the administrator: kubeadm from 1.29 on
+/// grants them only after the first answer.
+pub(super) async fn answers(client: &Client) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
+    let mut last = "it says nothing".to_owned();
     let answers = async {
         loop {
             let attempt = tokio::time::timeout(API_ATTEMPT, namespaces.get("kube-system"));
             match attempt.await {
                 Ok(Ok(_)) => return,
-                Ok(Err(error)) => tracing::trace!(%error, "API server not ready"),
-                Err(_) => tracing::trace!("API server silent"),
+                Ok(Err(error)) => last = error.to_string(),
+                Err(_) => "it says nothing".clone_into(&mut last),
             }
+            tracing::trace!(last, "API server not ready");
             tokio::time::sleep(API_PAUSE).await;
         }
     };
-    tokio::time::timeout(API_LIMIT, answers)
-        .await
-        .map_err(|_| UserError::failure("the API server did not answer"))?;
-    Ok(client)
+    let answered = tokio::time::timeout(API_LIMIT, answers).await;
+    answered.map_err(|_| {
+        UserError::failure(format!(
+            "the API server was not ready within {} seconds",
+            API_LIMIT.as_secs()
+        ))
+        .source(last)
+    })
 }
 
 /// Returns when nodes can join: kube-public/cluster-info is there and signed with the token.
@@ -198,7 +211,15 @@ pub(super) async fn open_single_node(client: &Client, name: &str) -> Result<()> 
     let what = || format!("cannot open {name} for pods");
     let api: Api<Node> = Api::all(client.clone());
     for attempt in 1.. {
-        let node = api.get(name).await.doing(what)?;
+        let node = match api.get(name).await {
+            Ok(node) => node,
+            Err(error) if attempt < ATTEMPTS => {
+                tracing::debug!(%error, "will retry");
+                tokio::time::sleep(RETRY_PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error).doing(what),
+        };
         let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
         let kept: Vec<_> = taints
             .into_iter()
@@ -217,7 +238,12 @@ pub(super) async fn open_single_node(client: &Client, name: &str) -> Result<()> 
             .await
         {
             Ok(_) => break,
-            Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {}
+            Err(error) if attempt < ATTEMPTS => {
+                tracing::debug!(%error, "will retry");
+                if !matches!(&error, kube::Error::Api(status) if status.code == 409) {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
             Err(error) => return Err(error).doing(what),
         }
     }

@@ -22,11 +22,11 @@ pub(super) async fn kubeadm(
     let code = engine
         .exec_lines(&node.name, &line, |stream, text| {
             tracing::debug!(node = node.name, "{text}");
-            if stream == Stream::Stderr {
-                messages.push(text.to_owned());
-            } else if let Some((name, what)) = phase_line(text) {
+            if let Some((name, what)) = phase_line(text) {
                 child.message(format!("{name}: {what}"));
                 phase(name);
+            } else if stream == Stream::Stderr {
+                messages.push(text.to_owned());
             }
         })
         .await?;

@@ -38,7 +38,7 @@ provisioner: kubernetes.io/host-path
 "#;
 
 /// Phases of `kubeadm init` that begin when the administrator's kubeconfig is complete; which of
-/// them comes first differs between versions.
+/// them comes first differs between versions. They only save waiting: what counts is the file.
 const LATER_PHASES: [&str; 5] = [
     "kubelet-start",
     "control-plane",
@@ -46,6 +46,17 @@ const LATER_PHASES: [&str; 5] = [
     "wait-control-plane",
     "apiclient",
 ];
+
+/// How often the administrator's kubeconfig is looked for while no known phase is heard of, because
+/// a version of kubeadm words its output in another way.
+const ADMIN_CONF_PAUSE: Duration = Duration::from_secs(3);
+
+/// How long the manifests may take: an API server that has just begun to answer is slow, and on a
+/// busy machine very slow.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long the sign that nodes can join may take after the end of `kubeadm init`.
+const SIGN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// On a machine with fewer processors, unpacking images would only slow down the API server, which
 /// everything waits for. Once it answers there is idle time enough.
@@ -62,6 +73,8 @@ struct Run<'a> {
     booted: watch::Sender<usize>,
     /// The administrator's kubeconfig can be read on the node.
     admin_conf: watch::Sender<bool>,
+    /// `kubeadm init` has ended well.
+    initialised: watch::Sender<bool>,
     /// Once the API server answers: a client, and the kubeconfig it was made from.
     api: watch::Sender<Option<(Client, Value)>>,
     /// Nodes can join.
@@ -87,6 +100,7 @@ pub(super) async fn run(
         plane: watch::Sender::new(None),
         booted: watch::Sender::new(0),
         admin_conf: watch::Sender::new(false),
+        initialised: watch::Sender::new(false),
         api: watch::Sender::new(None),
         joinable: watch::Sender::new(false),
         loaded: watch::Sender::new(false),
@@ -167,6 +181,7 @@ impl Run<'_> {
             }
         })
         .await?;
+        self.initialised.send_replace(true);
         self.admin_conf.send_replace(true);
         if self.spec.workers == 0 {
             let (client, _) = self.wait_api().await?;
@@ -190,26 +205,56 @@ impl Run<'_> {
     /// Connects to the API server as soon as there are credentials for it.
     async fn reach_api(&self) -> Result<()> {
         let plane = received(&self.plane).await?;
-        until(&self.admin_conf, |ready| *ready).await?;
-        let admin = self.engine.read_file(&plane.name, ADMIN_CONF).await?;
-        let admin = admin
-            .ok_or_else(|| UserError::failure(format!("{} has no {ADMIN_CONF}", plane.name)))?;
-        let config = kubeconfig::rename(
-            &String::from_utf8_lossy(&admin),
-            &self.spec.name,
-            &server(&plane)?,
-        )?;
-        let text =
-            kindnet_api::yaml::to_string(&config).doing(|| "cannot use admin.conf".into())?;
-        let client = api::connect(text).await?;
+        let server = server(&plane)?;
+        let mut heard = false;
+        let (client, config) = loop {
+            tokio::select! {
+                ready = until(&self.admin_conf, |ready| *ready), if !heard => {
+                    ready?;
+                    heard = true;
+                }
+                () = tokio::time::sleep(ADMIN_CONF_PAUSE) => {}
+            }
+            // Asked before the file is read: what is missing after the end stays missing.
+            let ended = *self.initialised.borrow();
+            match self.administrator(&plane.name, &server).await {
+                Ok(found) => break found,
+                Err(error) if ended => return Err(error),
+                // Half of it may be written, or none.
+                Err(error) => tracing::debug!(%error, "no credentials yet"),
+            }
+        };
+        api::answers(&client).await?;
         self.api.send_replace(Some((client, config)));
         Ok(())
+    }
+
+    /// A client with the rights of the administrator, and the kubeconfig behind it.
+    async fn administrator(&self, plane: &str, server: &str) -> Result<(Client, Value)> {
+        let admin = self.engine.read_file(plane, ADMIN_CONF).await?;
+        let admin =
+            admin.ok_or_else(|| UserError::failure(format!("{plane} has no {ADMIN_CONF}")))?;
+        let admin = String::from_utf8_lossy(&admin);
+        let config = kubeconfig::rename(&admin, &self.spec.name, server)?;
+        let text =
+            kindnet_api::yaml::to_string(&config).doing(|| "cannot use admin.conf".into())?;
+        Ok((api::client(text).await?, config))
     }
 
     async fn watch_joinable(&self) -> Result<()> {
         let (client, _) = self.wait_api().await?;
         if self.spec.workers > 0 {
-            api::joinable(&client).await?;
+            // Whatever keeps the sign from coming: after the end of init, kubeadm on the workers
+            // is as good at waiting.
+            let late = async {
+                until(&self.initialised, |ended| *ended).await?;
+                tokio::time::sleep(SIGN_PATIENCE).await;
+                Ok(())
+            };
+            tokio::select! {
+                signed = api::joinable(&client) => signed?,
+                late = late => late?,
+            }
         }
         tracing::debug!("nodes can join");
         self.joinable.send_replace(true);
@@ -247,6 +292,7 @@ impl Run<'_> {
             control_plane_endpoint: Some(kubeconfig::internal_server(&names::control_plane(
                 &self.spec.name,
             ))),
+            patience: Some(PATIENCE),
             ..InstallOptions::default()
         };
         let quiet = Ui::hidden();
@@ -314,7 +360,11 @@ impl Run<'_> {
             || FALLBACK_STORAGE.to_owned(),
             |bytes| String::from_utf8_lossy(&bytes).into_owned(),
         );
-        kindnet_install::apply_yaml(client, &text, &ApplyOptions::default()).await?;
+        let options = ApplyOptions {
+            patience: PATIENCE,
+            ..ApplyOptions::default()
+        };
+        kindnet_install::apply_yaml(client, &text, &options).await?;
         Ok(())
     }
 
