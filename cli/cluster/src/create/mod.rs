@@ -121,6 +121,7 @@ async fn make(
     janitor: &Janitor,
 ) -> Result<Created> {
     let step = ui.step("Checking this machine");
+    options.files.check()?;
     let observed = preflight::observe(engine, spec).await?;
     preflight::check(spec, &observed, ui)?;
     step.done();
@@ -129,7 +130,7 @@ async fn make(
         network(engine, spec, observed.network.clone(), janitor, ui),
         images(engine, spec, &observed, ui),
     )?;
-    preflight::apart(spec, &network)?;
+    preflight::suits(spec, &network)?;
     run::run(engine, spec, options, ui, cancel, janitor, &network).await
 }
 

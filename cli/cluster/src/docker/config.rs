@@ -68,16 +68,30 @@ impl DockerConfig {
     /// URL of a context's daemon. The folder is named by a hash of the context; its file holds the
     /// name in clear.
     pub(super) fn context_host(&self, name: &str) -> Option<String> {
+        let (_, meta) = self.context(name)?;
+        let host = meta["Endpoints"]["docker"]["Host"].as_str()?;
+        Some(host.to_owned())
+    }
+
+    /// Whether a context brings certificates for its daemon, or is told not to check the daemon's.
+    pub(super) fn context_has_tls(&self, name: &str) -> bool {
+        self.context(name).is_some_and(|(folder, meta)| {
+            let certificates = self.folder.join("contexts/tls").join(folder).join("docker");
+            meta["Endpoints"]["docker"]["SkipTLSVerify"] == true || certificates.is_dir()
+        })
+    }
+
+    /// The folder of a context and its description.
+    fn context(&self, name: &str) -> Option<(std::ffi::OsString, Value)> {
         let folders = fs_err::read_dir(self.folder.join("contexts/meta")).ok()?;
         folders
-            .filter_map(|folder| fs_err::read(folder.ok()?.path().join("meta.json")).ok())
-            .filter_map(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
-            .find(|meta| meta["Name"] == name)
-            .and_then(|meta| {
-                meta["Endpoints"]["docker"]["Host"]
-                    .as_str()
-                    .map(str::to_owned)
+            .filter_map(|folder| {
+                let folder = folder.ok()?;
+                let bytes = fs_err::read(folder.path().join("meta.json")).ok()?;
+                let meta = serde_json::from_slice::<Value>(&bytes).ok()?;
+                Some((folder.file_name(), meta))
             })
+            .find(|(_, meta)| meta["Name"] == name)
     }
 
     /// The login for a registry host, from a credential helper or from the file.
@@ -220,6 +234,10 @@ mod tests {
             Some("unix:///run/user/1000/docker.sock")
         );
         assert_eq!(config.context_host("other"), None);
+        assert!(!config.context_has_tls("rootless"));
+        let certificates = folder.path().join("contexts/tls/00ff/docker");
+        fs_err::create_dir_all(certificates).unwrap();
+        assert!(config.context_has_tls("rootless"));
     }
 
     #[test]

@@ -40,7 +40,8 @@ impl Endpoint {
                     .hint("list them with `docker context ls`"),
             );
         };
-        Self::parse(&host, &format!("Docker context {context:?}"), false)
+        let tls = config.context_has_tls(&context);
+        Self::parse(&host, &format!("Docker context {context:?}"), tls)
     }
 
     fn parse(host: &str, origin: &str, tls: bool) -> Result<Self> {

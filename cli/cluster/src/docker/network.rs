@@ -113,7 +113,7 @@ impl Engine {
                     attempt += 1;
                     subnet = Some(ula::subnet(name, attempt));
                 }
-                Refusal::Overlap => {
+                Refusal::Overlap | Refusal::Exhausted => {
                     return Err(UserError::failure(what())
                         .hint(
                             "no free prefix was found: remove unused networks with \
@@ -228,6 +228,7 @@ fn request(name: &str, subnet: Option<IpNet>, mtu: Option<&str>) -> NetworkCreat
 enum Refusal {
     Exists,
     Overlap,
+    Exhausted,
     NoIpv6,
     Other,
 }
@@ -237,6 +238,9 @@ impl Refusal {
         let says = |text: &str| message.contains(text);
         if says("already exists") {
             Self::Exists
+        } else if says("fully subnetted") || says("non-overlapping") || says("non-exhausted") {
+            // All of the daemon's own pools are in use; another prefix of ours changes nothing.
+            Self::Exhausted
         } else if says("overlap") {
             Self::Overlap
         } else if says("ip6tables") || says("ipv6") {
@@ -291,7 +295,20 @@ mod tests {
         "failed to setup ip tables: unable to enable nat rule:  (iptables failed: ip6tables",
         Refusal::NoIpv6
     )]
-    #[case("could not find an available, non-exhausted pool", Refusal::Other)]
+    #[case(
+        "could not find an available, non-overlapping ipv4 address pool among the defaults to \
+         assign to the network",
+        Refusal::Exhausted
+    )]
+    #[case(
+        "all predefined address pools have been fully subnetted",
+        Refusal::Exhausted
+    )]
+    #[case(
+        "invalid pool request: pool overlaps with other one on this address space",
+        Refusal::Overlap
+    )]
+    #[case("something else", Refusal::Other)]
     fn refusals(#[case] message: &str, #[case] expected: Refusal) {
         assert_eq!(Refusal::of(message), expected);
     }

@@ -68,6 +68,31 @@ impl Files {
             .map_or(Path::new(""), PathBuf::as_path)
     }
 
+    /// Whether [`Files::merge`] would succeed now. Nothing is changed: a folder that is not there is
+    /// not made.
+    ///
+    /// # Errors
+    /// The file is no kubeconfig, or neither it nor its folder may be written.
+    pub fn check(&self) -> Result<()> {
+        let path = self.target();
+        read(path)?;
+        let what = || format!("the kubeconfig {} cannot be written", path.display());
+        let real = fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        // The lock goes beside the name, the new content beside what it stands for.
+        for file in [path, real.as_path()] {
+            let folder = existing_folder(file);
+            tempfile::Builder::new()
+                .prefix(".kindnetctl-")
+                .tempfile_in(&folder)
+                .map_err(|error| {
+                    UserError::usage(what())
+                        .hint("name another file with --kubeconfig or KUBECONFIG")
+                        .source(error)
+                })?;
+        }
+        Ok(())
+    }
+
     /// Adds a cluster, replaces what has its names, and makes it the current context. Returns the
     /// file that was written.
     ///
@@ -102,6 +127,18 @@ impl Files {
         }
         Ok(changed)
     }
+}
+
+/// The folder a file is in, or the one its missing folders would be made in.
+fn existing_folder(file: &Path) -> PathBuf {
+    let mut folders = file
+        .ancestors()
+        .skip(1)
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folders
+        .find(|folder| folder.exists())
+        .unwrap_or(Path::new("."))
+        .to_owned()
 }
 
 fn read(path: &Path) -> Result<Value> {
@@ -211,6 +248,25 @@ mod tests {
         fs_err::write(&path, "a: [").unwrap();
         assert!(Files(vec![path.clone()]).merge(&entry("a")).await.is_err());
         assert_eq!(fs_err::read_to_string(&path).unwrap(), "a: [");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_known_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = |path: PathBuf| Files(vec![path]);
+        files(folder.path().join("new/folder/config"))
+            .check()
+            .unwrap();
+        assert!(!folder.path().join("new").exists());
+        // Not even root may write there.
+        let error = files("/proc/kindnetctl/config".into()).check().unwrap_err();
+        assert!(error.to_string().contains("/proc/kindnetctl/config"));
+        assert!(error.hint_text().unwrap().contains("--kubeconfig"));
+        let broken = folder.path().join("config");
+        fs_err::write(&broken, "a: [").unwrap();
+        assert!(files(broken).check().is_err());
+        // A file where a folder should be.
+        assert!(files(folder.path().join("config/config")).check().is_err());
     }
 
     #[tokio::test]

@@ -113,10 +113,15 @@ fn free_names(spec: &ClusterSpec, observed: &Observed) -> Result<(), UserError> 
 }
 
 fn network_has_v6(spec: &ClusterSpec, observed: &Observed) -> Result<(), UserError> {
-    let Some(network) = observed.network.as_ref().filter(|network| !network.has_v6) else {
-        return Ok(());
-    };
-    if !spec.family.has_v6() {
+    match &observed.network {
+        Some(network) => v6_of(spec, network),
+        None => Ok(()),
+    }
+}
+
+/// Whether a Docker network has IPv6 where the cluster needs it.
+pub(crate) fn v6_of(spec: &ClusterSpec, network: &docker::Network) -> Result<(), UserError> {
+    if network.has_v6 || !spec.family.has_v6() {
         return Ok(());
     }
     let name = &network.name;

@@ -109,10 +109,12 @@ pub fn check(spec: &ClusterSpec, observed: &Observed, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// Whether a network that was made just now leaves the cluster's subnets alone.
+/// Whether a network suits that was not there before: made just now, by this process or by another
+/// one that was faster.
 ///
 /// # Errors
-/// It does not.
-pub fn apart(spec: &ClusterSpec, network: &Network) -> Result<()> {
+/// It has no IPv6 though that is needed, or it is in the way of the cluster's subnets.
+pub fn suits(spec: &ClusterSpec, network: &Network) -> Result<()> {
+    checks::v6_of(spec, network)?;
     checks::apart_from(spec, network)
 }
