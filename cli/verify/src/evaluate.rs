@@ -182,7 +182,7 @@ fn probes(topology: &Topology, uses: &[Use], answers: &Answers, result: &mut Eva
         }
     }
     if result.instance.spec.kind == Kind::DnsOutside {
-        names_outside(result);
+        names_outside(topology, uses, answers, result);
     }
 }
 
@@ -192,27 +192,56 @@ fn came_back(usage: &Use, answers: &Answers) -> bool {
         .unwrap_or(false)
 }
 
-/// Failures of pods count only where their node resolves the name.
-fn names_outside(result: &mut Evaluated) {
-    let failed = |role: Role| {
-        result
-            .findings
-            .iter()
-            .filter_map(|f| f.probe.as_ref().map(|(key, ..)| key.source))
-            .filter(|source| (source.role == Role::Host) == (role == Role::Host))
-            .map(|source| source.node)
-            .collect::<Vec<_>>()
+/// Failures of pods count only where their node resolves the name, by a name server that pods could
+/// reach as well: in an IPv6-only cluster on a host whose name server has IPv4 only they cannot.
+fn names_outside(topology: &Topology, uses: &[Use], answers: &Answers, result: &mut Evaluated) {
+    let server_of = |node: usize| {
+        let of_host = |u: &&Use| u.key.source.node == node && u.key.source.role == Role::Host;
+        let usage = uses.iter().find(of_host)?;
+        match &answers.answers.get(&usage.key)?.result {
+            Ok(Seen::Names { server, .. }) => Some(*server),
+            _ => None,
+        }
     };
-    let (pods, hosts) = (failed(Role::Client), failed(Role::Host));
-    let before = result.findings.len();
-    result.findings.retain(|f| {
-        f.probe.as_ref().is_none_or(|(key, ..)| {
-            key.source.role != Role::Host && !hosts.contains(&key.source.node)
+    let out_of_reach = |node: usize| {
+        server_of(node).filter(|server| {
+            let pod = &topology.nodes[node].client;
+            matches!(pod, PodState::Running(_)) && pod.address(Family::of(*server)).is_none()
         })
+    };
+    let failed_on_host: Vec<usize> = result
+        .findings
+        .iter()
+        .filter_map(|f| f.probe.as_ref().map(|(key, ..)| key.source))
+        .filter(|source| source.role == Role::Host)
+        .map(|source| source.node)
+        .collect();
+    let mut excuse = None;
+    result.findings.retain(|f| {
+        let Some((key, ..)) = &f.probe else {
+            return true;
+        };
+        let source = key.source;
+        if source.role == Role::Host {
+            return false;
+        }
+        if failed_on_host.contains(&source.node) {
+            excuse =
+                Some("names outside the cluster do not resolve on the nodes either".to_owned());
+            return false;
+        }
+        let Some(server) = out_of_reach(source.node) else {
+            return true;
+        };
+        excuse = Some(format!(
+            "the nodes ask name server {server}, and pods have no {} address to ask it from; \
+             CoreDNS needs one of their family to forward to",
+            Family::of(server)
+        ));
+        false
     });
-    if result.findings.is_empty() && before > 0 && !pods.is_empty() {
-        result.skipped =
-            Some("names outside the cluster do not resolve on the nodes either".to_owned());
+    if result.findings.is_empty() {
+        result.skipped = excuse;
     }
 }
 
@@ -237,8 +266,15 @@ fn complaint(
             pod => format!("an answer of pod {pod} on node {}", echo.node),
         });
     }
+    let from = echo.peer.ip();
+    // A node may have several addresses; which one its packets leave with is up to its routes.
+    let of_node = usage.target == Target::Outside
+        && topology.nodes[usage.key.source.node]
+            .addresses
+            .contains(&from);
     if let Some(peer) = usage.expect.peer
-        && echo.peer.ip() != peer
+        && from != peer
+        && !of_node
     {
         return Some(format!(
             "the packets arrive from {}",

@@ -12,6 +12,7 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, StartContainerOptions,
 };
+use kindnet_cluster::Engine;
 
 use crate::objects::LABEL;
 
@@ -39,11 +40,11 @@ impl Listener {
             "the nodes are no containers of a local Docker Engine; --outside names another host"
                 .to_owned()
         })?;
-        let no_docker = |e: bollard::errors::Error| {
-            format!("no listener: the local Docker Engine does not answer: {e}")
-        };
-        let docker = Docker::connect_with_defaults().map_err(no_docker)?;
-        let docker = docker.negotiate_version().await.map_err(no_docker)?;
+        // Wherever the `docker` command looks for it, which need not be the default socket.
+        let engine = Engine::connect()
+            .await
+            .map_err(|error| format!("no listener: {error}"))?;
+        let docker = engine.client().clone();
         let inspected = docker
             .inspect_container(node, None::<InspectContainerOptions>)
             .await

@@ -23,23 +23,61 @@ use kindnet_api::node::Family;
 /// Requests sent to the API server at a time.
 const CONCURRENCY: usize = 16;
 
+/// Attempts at a request, and the pause between them.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Makes the namespace and its ServiceAccount.
 ///
 /// # Errors
 /// Not allowed to, or no API server.
 pub async fn create_namespace(client: &Client, shape: &Shape) -> Result<(), UserError> {
-    let params = PostParams::default();
     let namespace = typed::<Namespace>(shape.namespace())?;
-    Api::all(client.clone())
-        .create(&params, &namespace)
+    create(&Api::all(client.clone()), &namespace)
         .await
         .map_err(|e| api_error("the namespace of the check pods cannot be created", e))?;
     let account = typed::<ServiceAccount>(shape.account())?;
-    Api::namespaced(client.clone(), &shape.namespace)
-        .create(&params, &account)
+    create(&Api::namespaced(client.clone(), &shape.namespace), &account)
         .await
         .map_err(|e| api_error("the ServiceAccount of the check pods cannot be created", e))?;
     Ok(())
+}
+
+/// Makes an object, with another try where the API server falters: one that is starting does.
+async fn create<K>(api: &Api<K>, object: &K) -> Result<K, kube::Error>
+where
+    K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Serialize,
+{
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let error = match api.create(&PostParams::default(), object).await {
+            Ok(made) => return Ok(made),
+            Err(error) => error,
+        };
+        match &error {
+            // The answer to an earlier attempt was lost.
+            kube::Error::Api(status) if status.reason == "AlreadyExists" && attempt > 1 => {
+                return api
+                    .get(object.meta().name.as_deref().unwrap_or_default())
+                    .await;
+            }
+            _ if may_pass(&error) && attempt < ATTEMPTS => {
+                tracing::debug!(%error, "will retry");
+                tokio::time::sleep(PAUSE).await;
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+/// Whether the same request may succeed in a moment.
+pub fn may_pass(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => matches!(status.code, 429 | 500..),
+        kube::Error::HyperError(_) | kube::Error::Service(_) => true,
+        _ => false,
+    }
 }
 
 /// Makes one check pod.
@@ -54,12 +92,15 @@ pub async fn create_pod(
 ) -> Result<(), UserError> {
     let pod = typed::<Pod>(shape.pod(source, node))?;
     let api = Api::<Pod>::namespaced(client.clone(), &shape.namespace);
-    for _ in 0..20 {
-        match api.create(&PostParams::default(), &pod).await {
+    for _ in 0..100 {
+        match create(&api, &pod).await {
             Ok(_) => return Ok(()),
-            // The admission controller learns of the ServiceAccount a moment after it was made.
+            // The admission controller learns of the ServiceAccount a moment after it was made, and
+            // that of a young API server of anything at all.
             Err(kube::Error::Api(status))
-                if status.code == 403 && status.message.contains("service account") =>
+                if status.code == 403
+                    && (status.message.contains("service account")
+                        || status.message.contains("not yet ready to handle request")) =>
             {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -106,9 +147,7 @@ pub async fn create_services(
     let make = async |family: Family| {
         let [main, headless] = shape.services(family, dual);
         let (main, headless) = (typed::<Service>(main)?, typed::<Service>(headless)?);
-        let params = PostParams::default();
-        let (main, headless) =
-            futures_util::join!(api.create(&params, &main), api.create(&params, &headless));
+        let (main, headless) = futures_util::join!(create(&api, &main), create(&api, &headless));
         let main = match (main, headless) {
             (Ok(main), Ok(_)) => main,
             // 422: a family the API server does not hand out.

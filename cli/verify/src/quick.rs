@@ -26,6 +26,9 @@ use crate::topology::{PodState, Role, Source, TestNode, Topology};
 /// Probes give up after so long even where the deadline is further away.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Pause before a request that failed is sent again.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Options of [`quick`].
 #[derive(Debug, Clone)]
 pub struct QuickOptions {
@@ -80,9 +83,11 @@ async fn prove(client: &Client, options: &QuickOptions, shape: &Shape) -> Result
     let nodes = Api::<Node>::all(client.clone());
     let create = try_join_all(wanted.iter().map(async |(source, name)| {
         let appeared = |node: Option<&Node>| node.is_some();
-        await_condition(nodes.clone(), name, appeared)
-            .await
-            .map_err(|e| UserError::failure(format!("node {name} does not appear")).source(e))?;
+        // A watch may break on an API server that is starting; the deadline is the caller's.
+        while let Err(error) = await_condition(nodes.clone(), name, appeared).await {
+            tracing::debug!(%error, node = name, "watch failed, will retry");
+            tokio::time::sleep(PAUSE).await;
+        }
         pods::create_pod(client, shape, *source, name).await
     }));
     create.await?;
@@ -136,7 +141,16 @@ async fn nodes_of(
     states: &BTreeMap<Source, PodState>,
 ) -> Result<Vec<TestNode>, UserError> {
     let api = Api::<Node>::all(client.clone());
-    let nodes = join_all(options.nodes.iter().map(|name| api.get(name))).await;
+    let get = async |name| {
+        loop {
+            match api.get(name).await {
+                // Until the deadline of the caller.
+                Err(error) if pods::may_pass(&error) => tokio::time::sleep(PAUSE).await,
+                result => return result,
+            }
+        }
+    };
+    let nodes = join_all(options.nodes.iter().map(|name| get(name))).await;
     let mut found = Vec::new();
     for (position, node) in nodes.into_iter().enumerate() {
         let node = node.map_err(|e| UserError::failure("a node is gone").source(e))?;

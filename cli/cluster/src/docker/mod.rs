@@ -51,6 +51,12 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// The connection itself, for what is not offered here.
+    #[must_use]
+    pub fn client(&self) -> &Docker {
+        &self.docker
+    }
+
     /// Connects to the daemon that the `docker` command would use: `DOCKER_HOST`, `DOCKER_CONTEXT`,
     /// the current context, or the default socket.
     ///

@@ -116,6 +116,61 @@ fn names_outside_count_only_where_the_node_resolves_them() {
     assert!(evaluated[0].skipped.is_some());
 }
 
+/// kind on a host whose name server has IPv4: CoreDNS of an IPv6-only cluster cannot ask it.
+#[test]
+fn names_outside_do_not_count_where_pods_cannot_reach_the_name_server() {
+    let mut topology = topology();
+    topology.families = vec![Family::V6];
+    for node in &mut topology.nodes {
+        for pod in [&mut node.client, &mut node.server] {
+            let v6 = pod.address(Family::V6).into_iter().collect();
+            *pod = PodState::Running(v6);
+        }
+    }
+    let plan = plan(&topology, "dns.outside");
+    let mut answers = healthy(&topology).answers(plan.batches(&topology));
+    for (key, answer) in &mut answers.answers {
+        match (key.source.role, &mut answer.result) {
+            (Role::Client, result) => {
+                *result = Err(Problem::new(ProblemKind::ServerFailure, "SERVFAIL"));
+            }
+            (_, Ok(Seen::Names { server, .. })) => *server = "172.18.0.1".parse().unwrap(),
+            _ => {}
+        }
+    }
+    let evaluated = evaluate(&topology, &plan, &answers);
+    assert!(evaluated[0].findings.is_empty());
+    let reason = evaluated[0].skipped.as_deref().unwrap();
+    assert!(
+        reason.contains("172.18.0.1") && reason.contains("IPv4"),
+        "{reason}"
+    );
+    // One they can reach has to be reached.
+    for answer in answers.answers.values_mut() {
+        if let Ok(Seen::Names { server, .. }) = &mut answer.result {
+            *server = "fd00::53".parse().unwrap();
+        }
+    }
+    assert_eq!(evaluate(&topology, &plan, &answers)[0].findings.len(), 2);
+}
+
+#[test]
+fn any_address_of_the_node_will_do_outside() {
+    let mut topology = topology();
+    let second: IpAddr = "192.168.7.2".parse().unwrap();
+    topology.nodes[0].addresses.push(second);
+    let plan = plan(&topology, "outside.source");
+    let mut answers = healthy(&topology).answers(plan.batches(&topology));
+    for (key, answer) in &mut answers.answers {
+        if let (0, Ok(Seen::Echo(echo))) = (key.source.node, &mut answer.result) {
+            echo.peer = (second, 40000).into();
+        }
+    }
+    assert!(evaluate(&topology, &plan, &answers)[0].findings.is_empty());
+    topology.nodes[0].addresses.pop();
+    assert_eq!(evaluate(&topology, &plan, &answers)[0].findings.len(), 2);
+}
+
 #[test]
 fn a_pod_link_that_differs_from_the_configuration_is_a_failure() {
     let topology = topology();
