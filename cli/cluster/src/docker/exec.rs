@@ -10,9 +10,13 @@ use futures_util::StreamExt as _;
 use kindnet_ui::UserError;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{Engine, LineBuffer};
 use crate::error::{Doing as _, Result};
+
+/// How long a busy daemon may take to notice the end of a command.
+const EXIT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a command left behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -182,7 +186,8 @@ impl Engine {
     /// The daemon notices the end of a command a moment after its output ended.
     async fn exit_code(&self, container: &str, command: &[&str], exec: &str) -> Result<i64> {
         let what = || lost(container, command);
-        for _ in 0..200 {
+        let deadline = Instant::now() + EXIT_PATIENCE;
+        while Instant::now() < deadline {
             let state = self.docker.inspect_exec(exec).await.doing(what)?;
             if state.running != Some(true)
                 && let Some(code) = state.exit_code

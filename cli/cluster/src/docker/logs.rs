@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use kindnet_ui::UserError;
 use tokio::time::{Instant, timeout_at};
@@ -13,6 +15,9 @@ use crate::error::{Doing as _, Result};
 /// How long a node on cgroup v1 may take from its first words to the end of its boot before it is
 /// used anyway.
 const V1_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Pause before a log that ended is followed again.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// The log as it is, with escape sequences.
@@ -48,19 +53,20 @@ impl Engine {
     /// # Errors
     /// The container ended, or said nothing in time; with the last lines of the log.
     pub async fn wait_for_boot(&self, container: &str, limit: Duration) -> Result<()> {
-        let options = LogsOptionsBuilder::default()
-            .stdout(true)
-            .stderr(true)
-            .follow(true)
-            .tail("all")
-            .build();
-        let mut stream = self.docker.logs(container, Some(options));
+        let mut stream = self.follow(container);
         let mut buffer = LineBuffer::default();
         let mut deadline = Instant::now() + limit;
         let mut v1 = false;
         let what = loop {
             let part = match timeout_at(deadline, stream.next()).await {
                 Ok(Some(part)) => part.doing(|| format!("cannot read the log of {container}"))?,
+                // Daemons lose a follower now and then; the log begins anew then, which does no harm.
+                Ok(None) if Instant::now() < deadline && self.is_running(container).await => {
+                    tokio::time::sleep(FOLLOW_PAUSE).await;
+                    stream = self.follow(container);
+                    buffer = LineBuffer::default();
+                    continue;
+                }
                 Ok(None) => break format!("{container} ended while it booted"),
                 Err(_) if v1 => return Ok(()),
                 Err(_) => break format!("{container} did not boot in time"),
@@ -87,6 +93,26 @@ impl Engine {
              `sysctl fs.inotify.max_user_instances=512 fs.inotify.max_user_watches=524288`",
             ),
         )
+    }
+}
+
+impl Engine {
+    fn follow(
+        &self,
+        container: &str,
+    ) -> BoxStream<'static, Result<LogOutput, bollard::errors::Error>> {
+        let options = LogsOptionsBuilder::default()
+            .stdout(true)
+            .stderr(true)
+            .follow(true)
+            .tail("all")
+            .build();
+        self.docker.logs(container, Some(options)).boxed()
+    }
+
+    async fn is_running(&self, container: &str) -> bool {
+        let inspected = self.inspect(container).await;
+        inspected.is_ok_and(|c| c.state.is_some_and(|state| state.running == Some(true)))
     }
 }
 
