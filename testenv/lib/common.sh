@@ -24,6 +24,17 @@ elapsed_since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.1f", b - a }'; 
 
 report_step() { printf '%-9s %-52s %7s s\n' "$1" "$2" "$3"; }
 
+# show_progress PID TITLE STARTED: on a terminal, a line that counts until PID has ended; in a
+# pipe nothing, so that a log has one line a step.
+show_progress() {
+  [[ -t 1 && ${TERM:-dumb} != dumb ]] || return 0
+  while kill -0 "$1" 2>/dev/null; do
+    printf '\r%s' "$(report_step ... "$2" "$(elapsed_since "$3")")"
+    sleep 0.2
+  done
+  printf '\r'
+}
+
 # step TITLE COMMAND...: run with the output in a log file, print one line with
 # the time taken; on failure show the end of the log and where it is.
 step() {
@@ -36,6 +47,7 @@ step() {
     set -euo pipefail
     "$@"
   ) >"$log" 2>&1 </dev/null &
+  show_progress $! "$title" "$started"
   wait $! || rc=$?
   if ((rc != 0)); then
     report_step FAILED "$title" "$(elapsed_since "$started")"
