@@ -200,24 +200,30 @@ impl ClusterSpec {
     }
 }
 
-/// The rule of kind, and the length a host name allows.
+/// The rule of kind, and what the names of the nodes made from it allow.
 ///
 /// # Errors
 /// What is wrong with the name.
 pub fn check_name(name: &str) -> Result<(), String> {
-    // A host name has at most 64 bytes, and the longest suffix is `-control-plane`.
-    const LONGEST: usize = 50;
+    // The name of a node is also the value of its label kubernetes.io/hostname, which has at most 63
+    // characters, and the longest suffix is `-control-plane`.
+    const LONGEST: usize = 49;
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-');
     if name.is_empty() || !name.bytes().all(allowed) {
         return Err(format!(
             "--name: {name:?} is not a cluster name: use lower-case letters, digits, `.` and `-`"
         ));
     }
-    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
-    if !edge(name.as_bytes().first()) {
+    // RFC 1123: what is between dots begins and ends with a letter or a digit. The end of the last
+    // part is that of the suffix.
+    let begins = |part: &str| part.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !name.split('.').all(begins) {
         return Err(format!(
-            "--name: {name:?} must begin with a letter or a digit"
+            "--name: {name:?} must begin with a letter or a digit, also behind each dot"
         ));
+    }
+    if name.contains("-.") {
+        return Err(format!("--name: {name:?} must not have `-` before a dot"));
     }
     if name.len() > LONGEST {
         return Err(format!(

@@ -114,8 +114,13 @@ fn bad_service_subnets(#[case] subnet: &str) {
 #[case("a_b", false)]
 #[case("-a", false)]
 #[case("ä", false)]
-#[case("aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeee", true)]
-#[case("aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeef", false)]
+#[case("a-", true)]
+#[case("a.-b", false)]
+#[case("a-.b", false)]
+#[case("a..b", false)]
+#[case("a.", false)]
+#[case("aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeee", true)]
+#[case("aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeee", false)]
 fn cluster_names(#[case] name: &str, #[case] good: bool) {
     assert_eq!(check_name(name).is_ok(), good);
 }
