@@ -78,7 +78,9 @@ impl Ui {
     /// Begins a step. Dropping it without [`Step::done`] shows it as failed.
     #[must_use]
     pub fn step(&self, title: impl Into<String>) -> Step {
-        Step(Line::begin(self, title.into(), String::new(), "", None))
+        let line = Line::begin(self, title.into(), String::new(), "", None);
+        let lowest = Mutex::new(line.bar.clone());
+        Step { line, lowest }
     }
 
     /// A line of information.
@@ -121,7 +123,11 @@ impl Ui {
 }
 
 /// A step of the command.
-pub struct Step(Line);
+pub struct Step {
+    line: Line,
+    /// What the next child is shown below.
+    lowest: Mutex<ProgressBar>,
+}
 
 /// One of several things a step does at once, such as a node.
 pub struct Child(Line);
@@ -130,29 +136,26 @@ impl Step {
     /// Begins a part of this step.
     #[must_use]
     pub fn child(&self, name: impl Into<String>) -> Child {
-        let path = format!("{}: ", self.0.title);
-        Child(Line::begin(
-            &self.0.ui,
-            name.into(),
-            path,
-            "  ",
-            Some(&self.0.bar),
-        ))
+        let path = format!("{}: ", self.line.title);
+        let mut lowest = self.lowest.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = Line::begin(&self.line.ui, name.into(), path, "  ", Some(&lowest));
+        *lowest = child.bar.clone();
+        Child(child)
     }
 
     /// Shows what is going on right now.
     pub fn message(&self, text: impl Into<String>) {
-        self.0.message(text.into());
+        self.line.message(text.into());
     }
 
     /// The step succeeded.
     pub fn done(mut self) {
-        self.0.finish(true, None);
+        self.line.finish(true, None);
     }
 
     /// The step succeeded; `text` says with what result.
     pub fn done_with(mut self, text: impl AsRef<str>) {
-        self.0.finish(true, Some(text.as_ref()));
+        self.line.finish(true, Some(text.as_ref()));
     }
 }
 
@@ -203,18 +206,20 @@ impl Line {
         indent: &'static str,
         after: Option<&ProgressBar>,
     ) -> Self {
-        let bar = ProgressBar::new_spinner();
-        let bar = match (ui.shared.mode, after) {
-            (Mode::Terminal, Some(parent)) => ui.shared.multi.insert_after(parent, bar),
-            (Mode::Terminal, None) => ui.shared.multi.add(bar),
-            _ => bar,
-        };
+        let mut bar = ProgressBar::new_spinner();
         if ui.shared.mode == Mode::Terminal {
-            let style = ProgressStyle::with_template("{prefix}{spinner} {msg} {elapsed:.dim}")
-                .expect("the template is a constant");
-            bar.set_style(style);
-            bar.set_prefix(indent);
-            bar.set_message(title.clone());
+            // Complete before it is shown, and cut where the terminal ends, however it is resized.
+            bar = bar
+                .with_style(
+                    ProgressStyle::with_template("{prefix}{spinner} {elapsed:>3.dim} {wide_msg}")
+                        .expect("the template is a constant"),
+                )
+                .with_prefix(indent)
+                .with_message(title.clone());
+            bar = match after {
+                Some(bar_above) => ui.shared.multi.insert_after(bar_above, bar),
+                None => ui.shared.multi.add(bar),
+            };
             bar.enable_steady_tick(Duration::from_millis(100));
         } else if indent.is_empty() {
             ui.line(&format!(" • {title} ..."));
