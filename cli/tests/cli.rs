@@ -255,7 +255,7 @@ fn a_missing_kubeconfig_is_named() {
         .arg(&missing)
         .assert()
         .code(2)
-        .stderr(contains("cannot be read").and(contains("--kubeconfig")));
+        .stderr(contains("there is no kubeconfig ").and(contains("--kubeconfig")));
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn a_proxy_of_the_environment_is_not_for_clusters_of_this_machine() {
             .arg(kubeconfig_of_nobody(&home, host))
             .assert()
             .code(2)
-            .stderr(contains("the nodes cannot be listed").and(contains("proxy").not()));
+            .stderr(contains("does not answer").and(contains("proxy").not()));
     }
 }
 

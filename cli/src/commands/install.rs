@@ -17,7 +17,7 @@ use crate::commands::Target;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kindnetctl install
-  kindnetctl install --context kind-test --kindnet-image localhost/kindnet:dev
+  kindnetctl install --name test --kindnet-image localhost/kindnet:dev
   kindnetctl install --no-masquerade-cidr 192.168.0.0/16")]
 pub struct InstallArgs {
     #[command(flatten)]

@@ -13,6 +13,8 @@ pub mod verify;
 pub mod version;
 
 use anyhow::Result;
+use kindnet_cluster::{Engine, names};
+use kindnet_install::{ConnectOptions, Kubeconfig};
 use kindnet_ui::{ExitCode, Ui, UserError};
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +52,7 @@ async fn stoppable(
     }
 }
 
-/// The cluster of a kubeconfig context.
+/// The cluster of a kubeconfig context, or one in Docker.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Target {
     /// Kubeconfig [default: $KUBECONFIG, or ~/.kube/config]
@@ -59,23 +61,45 @@ pub struct Target {
     /// Context of the kubeconfig [default: its current one]
     #[arg(long)]
     pub context: Option<String>,
+    /// Name of a cluster made by kindnetctl or kind, instead of a context
+    #[arg(short, long, conflicts_with = "context", value_name = "NAME")]
+    pub name: Option<String>,
 }
 
 impl Target {
-    /// A client for the cluster.
+    /// A client for the cluster, which answers.
     ///
     /// # Errors
-    /// The kubeconfig cannot be used.
+    /// The kubeconfig cannot be used, there is no such cluster, or it does not answer.
     pub async fn connect(&self) -> Result<kube::Client, UserError> {
         let kubeconfig = match &self.kubeconfig {
-            Some(path) => kindnet_install::Kubeconfig::Path(path.clone()),
-            None => kindnet_install::Kubeconfig::Default,
+            Some(path) => Kubeconfig::Path(path.clone()),
+            None => Kubeconfig::Default,
         };
-        let context = self.context.clone();
-        kindnet_install::connect(&kindnet_install::ConnectOptions {
+        let context = match &self.name {
+            Some(name) => Some(names::context(name)),
+            None => self.context.clone(),
+        };
+        let mut options = ConnectOptions {
             kubeconfig,
             context,
-        })
-        .await
+        };
+        if let (Some(name), None) = (&self.name, &self.kubeconfig) {
+            // Its own node knows best: an entry in the kubeconfig may be missing, or of an older
+            // cluster of this name. A cluster on another machine has nothing but its entry.
+            match of_node(name).await {
+                Ok(text) => options.kubeconfig = Kubeconfig::Text(text),
+                Err(error) if kindnet_install::connect(&options).await.is_err() => {
+                    return Err(error);
+                }
+                Err(_) => {}
+            }
+        }
+        kindnet_install::reach(&options).await
     }
+}
+
+async fn of_node(cluster: &str) -> Result<String, UserError> {
+    let engine = Engine::connect().await?;
+    engine.kubeconfig(cluster, false).await
 }

@@ -15,7 +15,7 @@ use crate::commands::Target;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kindnetctl uninstall
-  kindnetctl uninstall --context kind-test")]
+  kindnetctl uninstall --name test")]
 pub struct UninstallArgs {
     #[command(flatten)]
     pub target: Target,

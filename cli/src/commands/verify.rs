@@ -35,9 +35,6 @@ the local Docker Engine one is started in a container; elsewhere that check is s
 pub struct VerifyArgs {
     #[command(flatten)]
     pub target: Target,
-    /// Name of a cluster made by kindnetctl or kind, instead of a context
-    #[arg(short, long, conflicts_with = "context", value_name = "NAME")]
-    pub name: Option<String>,
     /// Families to check [default: all the cluster has]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "FAMILY")]
     pub family: Vec<FamilyArg>,
@@ -118,11 +115,7 @@ pub async fn run(args: VerifyArgs, ui: &Ui, cancel: &CancellationToken) -> Resul
         nodes: args.nodes,
         keep: args.keep,
     };
-    let mut target = args.target;
-    if let Some(name) = args.name {
-        target.context = Some(format!("kind-{name}"));
-    }
-    let client = target.connect().await?;
+    let client = args.target.connect().await?;
     let report = kindnet_verify::run(client, options, ui, cancel.clone()).await?;
     // The file first: a reader of standard output may be gone.
     if let Some(path) = &args.junit {
