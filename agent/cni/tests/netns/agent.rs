@@ -102,6 +102,46 @@ fn thousands_of_host_ports_are_restored_in_one_transaction() {
 
 #[test]
 #[ignore = "needs root"]
+fn host_local_learns_of_running_pods_and_forgets_those_that_went_meanwhile() {
+    let host = Host::dual();
+    let network = network(&host);
+    let pod = Netns::new("pod");
+    let state = tempfile::tempdir().unwrap();
+    let hand_over = || {
+        host.netns
+            .enter(|| network.hand_over_to_host_local(state.path()).unwrap())
+    };
+    assert_eq!(hand_over(), 0);
+    // From the time before: one pod that is still there and one that is not.
+    let folder = state.path().join("net");
+    std::fs::create_dir(&folder).unwrap();
+    host.netns
+        .run("ip", "link add old type veth peer name old1");
+    host.netns.run("ip", "link set old up");
+    // As ptp leaves it.
+    host.netns.run("ip", "addr add 10.77.1.1/32 dev old");
+    host.netns
+        .run("ip", "route add 10.77.1.9 dev old scope host");
+    for ip in ["10.77.1.9", "10.77.1.8"] {
+        std::fs::write(folder.join(ip), "before\r\neth0").unwrap();
+    }
+    host.add("a", &pod);
+    assert_eq!((hand_over(), hand_over()), (2, 0));
+    let mut reserved = files(&folder);
+    reserved.sort();
+    assert_eq!(reserved, ["10.77.1.2", "10.77.1.9", "fd00:77:1::2", "lock"]);
+    for (ip, owner) in [
+        ("10.77.1.2", "a"),
+        ("fd00:77:1::2", "a"),
+        ("10.77.1.9", "before"),
+    ] {
+        let content = std::fs::read_to_string(folder.join(ip)).unwrap();
+        assert_eq!(content, format!("{owner}\r\neth0"));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn uninstalling_leaves_running_pods_connected_and_nothing_else() {
     let host = Host::dual();
     let network = network(&host);
