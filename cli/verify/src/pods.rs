@@ -282,6 +282,7 @@ fn state_of(pod: &Pod) -> Option<PodState> {
     if let Some(waiting) = waiting
         && let Some(reason) = waiting.reason.as_deref()
         && STUCK.contains(&reason)
+        && !waiting.message.as_deref().is_some_and(is_slow)
     {
         return Some(PodState::Broken(match waiting.message.as_deref() {
             Some(message) => format!("{reason}: {message}"),
@@ -327,6 +328,14 @@ const STUCK: &[&str] = &[
     "CrashLoopBackOff",
 ];
 
+/// Whether a runtime only took too long, or has not noticed yet that it was done at the first
+/// attempt: the kubelet tries again, and on a busy machine succeeds.
+fn is_slow(message: &str) -> bool {
+    ["DeadlineExceeded", "deadline exceeded", "is reserved for"]
+        .iter()
+        .any(|sign| message.contains(sign))
+}
+
 fn last_warning(events: &[Event], pod: &str) -> Option<String> {
     let event = events
         .iter()
@@ -345,4 +354,39 @@ fn typed<T: DeserializeOwned + Serialize + Resource>(
 ) -> Result<T, UserError> {
     serde_json::from_value(value)
         .map_err(|e| UserError::failure("an object of the checks is malformed").source(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    #[rstest]
+    #[case("CreateContainerError", "no such file", true)]
+    #[case("CreateContainerError", "context deadline exceeded", false)]
+    #[case(
+        "CreateContainerError",
+        "failed to reserve container name: name \"a\" is reserved for \"b\"",
+        false
+    )]
+    #[case("ContainerCreating", "", false)]
+    fn only_what_lasts_breaks_a_pod(#[case] reason: &str, #[case] why: &str, #[case] broken: bool) {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {}, "status": {
+            "phase": "Pending",
+            "containerStatuses": [{"state": {"waiting": {"reason": reason, "message": why}}}],
+        }}))
+        .unwrap();
+        assert_eq!(state_of(&pod).is_some(), broken);
+    }
+
+    #[rstest]
+    #[case(503, true)]
+    #[case(429, true)]
+    #[case(403, false)]
+    #[case(422, false)]
+    fn what_may_pass(#[case] code: u16, #[case] passes: bool) {
+        let status = serde_json::from_value(json!({"code": code})).unwrap();
+        assert_eq!(may_pass(&kube::Error::Api(Box::new(status))), passes);
+    }
 }

@@ -23,8 +23,9 @@ use crate::report::{Check, Outcome};
 use crate::session;
 use crate::topology::{PodState, Role, Source, TestNode, Topology};
 
-/// Probes give up after so long even where the deadline is further away.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Probes give up after so long even where the deadline is further away. The name server may have
+/// to be unpacked and started meanwhile, which takes half a minute on a small machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Pause before a request that failed is sent again.
 const PAUSE: Duration = Duration::from_secs(1);

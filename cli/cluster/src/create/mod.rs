@@ -121,7 +121,7 @@ async fn make(
     janitor: &Janitor,
 ) -> Result<Created> {
     let step = ui.step("Checking this machine");
-    options.files.check()?;
+    options.files.check().await?;
     let observed = preflight::observe(engine, spec).await?;
     preflight::check(spec, &observed, ui)?;
     step.done();

@@ -128,7 +128,11 @@ impl Engine {
         references: &'a [&'a str],
         platform: Option<&LocalImage>,
     ) -> impl Stream<Item = Result<Bytes>> + use<'a> {
-        let docker = match platform.filter(|_| self.facts.api_at_least(1, 48)) {
+        let known = |image: &&LocalImage| !image.os.is_empty() && !image.architecture.is_empty();
+        let docker = match platform
+            .filter(known)
+            .filter(|_| self.facts.api_at_least(1, 48))
+        {
             Some(image) => {
                 let platform = platform_query(image);
                 self.docker

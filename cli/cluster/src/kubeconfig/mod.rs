@@ -72,8 +72,8 @@ impl Files {
     /// not made.
     ///
     /// # Errors
-    /// The file is no kubeconfig, or neither it nor its folder may be written.
-    pub fn check(&self) -> Result<()> {
+    /// The file is no kubeconfig, is locked for long, or its folder may not be written.
+    pub async fn check(&self) -> Result<()> {
         let path = self.target();
         read(path)?;
         let what = || format!("the kubeconfig {} cannot be written", path.display());
@@ -89,6 +89,9 @@ impl Files {
                         .hint("name another file with --kubeconfig or KUBECONFIG")
                         .source(error)
                 })?;
+        }
+        if path.parent().is_some_and(Path::is_dir) {
+            drop(Lock::take(path).await?);
         }
         Ok(())
     }
@@ -250,23 +253,32 @@ mod tests {
         assert_eq!(fs_err::read_to_string(&path).unwrap(), "a: [");
     }
 
-    #[test]
-    fn what_cannot_be_written_is_known_before() {
+    #[tokio::test]
+    async fn what_cannot_be_written_is_known_before() {
         let folder = tempfile::tempdir().unwrap();
         let files = |path: PathBuf| Files(vec![path]);
         files(folder.path().join("new/folder/config"))
             .check()
+            .await
             .unwrap();
         assert!(!folder.path().join("new").exists());
         // Not even root may write there.
-        let error = files("/proc/kindnetctl/config".into()).check().unwrap_err();
+        let error = files("/proc/kindnetctl/config".into())
+            .check()
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("/proc/kindnetctl/config"));
         assert!(error.hint_text().unwrap().contains("--kubeconfig"));
         let broken = folder.path().join("config");
         fs_err::write(&broken, "a: [").unwrap();
-        assert!(files(broken).check().is_err());
+        assert!(files(broken).check().await.is_err());
         // A file where a folder should be.
-        assert!(files(folder.path().join("config/config")).check().is_err());
+        assert!(
+            files(folder.path().join("config/config"))
+                .check()
+                .await
+                .is_err()
+        );
     }
 
     #[tokio::test]
