@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use kindnet_api::names;
+use kindnet_api::{CniPlugin, names};
 
 /// Where the manifest mounts the node's /proc/sys/net: the container's own is read-only.
 const HOST_SYSCTLS: &str = "/host/proc/sys/net";
@@ -69,6 +69,11 @@ pub struct RunArgs {
     #[arg(long, env = "KINDNET_METRICS_BIND_ADDRESS", value_name = "ADDRESS", default_value_t = SocketAddr::from(([127, 0, 0, 1], names::AGENT_METRICS_PORT)))]
     pub metrics_bind_address: SocketAddr,
 
+    /// What attaches pods to the network: kindnet (the plugin shipped with the agent) or standard
+    /// (ptp, host-local and portmap, which the node has to have).
+    #[arg(long, env = "KINDNET_CNI_PLUGIN", value_name = "PLUGIN", default_value_t = CniPlugin::Kindnet)]
+    pub cni_plugin: CniPlugin,
+
     #[command(flatten)]
     pub paths: PathArgs,
 
@@ -83,6 +88,18 @@ pub struct PathArgs {
     /// Folder of the CNI configuration.
     #[arg(long, env = "KINDNET_CNI_CONF_DIR", value_name = "DIR", default_value = names::CNI_CONF_DIR)]
     pub cni_conf_dir: PathBuf,
+
+    /// Folder of CNI plugins.
+    #[arg(long, env = "KINDNET_CNI_BIN_DIR", value_name = "DIR", default_value = names::CNI_BIN_DIR)]
+    pub cni_bin_dir: PathBuf,
+
+    /// State of our own plugin.
+    #[arg(long, env = "KINDNET_CNI_STATE_DIR", value_name = "DIR", default_value = names::CNI_STATE_DIR)]
+    pub cni_state_dir: PathBuf,
+
+    /// State of the plugin host-local.
+    #[arg(long, env = "KINDNET_IPAM_STATE_DIR", value_name = "DIR", default_value = names::IPAM_STATE_DIR)]
+    pub ipam_state_dir: PathBuf,
 }
 
 #[derive(Debug, Clone, clap::Args)]

@@ -14,6 +14,7 @@ mod kernel;
 mod logging;
 mod masquerade;
 mod metrics;
+mod plugin;
 mod progress;
 mod routes;
 mod run;

@@ -58,6 +58,12 @@ pub struct Metrics {
     pub sysctl_changes: Counter,
     /// Parameters that could not be read or set.
     pub sysctl_errors: Counter,
+    /// Attachments of pods our plugin knows.
+    pub plugin_attachments: Gauge,
+    /// Addresses reclaimed and host ports restored.
+    pub plugin_changes: Family<Kind, Counter>,
+    /// Failures to install the plugin or to put its state right.
+    pub plugin_errors: Counter,
     /// MTU pods get, in bytes; 0 for the kernel's default.
     pub mtu: Gauge,
 }
@@ -84,6 +90,9 @@ impl Metrics {
             conflist_errors: Counter::default(),
             sysctl_changes: Counter::default(),
             sysctl_errors: Counter::default(),
+            plugin_attachments: Gauge::default(),
+            plugin_changes: Family::default(),
+            plugin_errors: Counter::default(),
             mtu: Gauge::default(),
         };
         let mut r = Registry::with_prefix("kindnet");
@@ -167,6 +176,21 @@ impl Metrics {
             "sysctl_errors",
             "Kernel parameters that could not be read or set",
             m.sysctl_errors.clone(),
+        );
+        r.register(
+            "plugin_attachments",
+            "Attachments of pods the plugin knows",
+            m.plugin_attachments.clone(),
+        );
+        r.register(
+            "plugin_changes",
+            "Addresses of vanished sandboxes freed, host ports restored",
+            m.plugin_changes.clone(),
+        );
+        r.register(
+            "plugin_errors",
+            "Failures to install the plugin or to put its state right",
+            m.plugin_errors.clone(),
         );
         r.register("uplink_mtu_bytes", "MTU pods get", m.mtu.clone());
         (m, r)

@@ -15,6 +15,8 @@ pub struct Progress {
     pub routes: bool,
     /// Masquerading was applied for these pod subnets.
     pub masquerade: Option<Vec<IpNet>>,
+    /// The CNI plugin was put in place.
+    pub plugin: bool,
     /// The CNI configuration was written once.
     pub conflist: bool,
 }
@@ -31,6 +33,9 @@ impl Progress {
         }
         if self.masquerade.as_deref() != Some(pod_cidrs) {
             missing.push("masquerade");
+        }
+        if !self.plugin {
+            missing.push("plugin");
         }
         missing
     }
@@ -76,10 +81,11 @@ mod tests {
         let tracker = Tracker::new();
         assert_eq!(
             tracker.get().missing_for(&cidrs),
-            ["forwarding", "routes", "masquerade"]
+            ["forwarding", "routes", "masquerade", "plugin"]
         );
         tracker.record(|p| {
             p.routes = true;
+            p.plugin = true;
             p.forwarding = Some(cidrs.clone());
             p.masquerade = Some(vec![]);
         });

@@ -18,6 +18,7 @@ use crate::health::{self, Health};
 use crate::kernel::Kernel;
 use crate::masquerade::MasqueradeSync;
 use crate::metrics::Metrics;
+use crate::plugin::PluginSync;
 use crate::progress::Tracker;
 use crate::routes::RouteSync;
 use crate::uplink::{self, Mtu};
@@ -35,6 +36,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         masquerade,
         no_masquerade_cidrs,
         metrics_bind_address,
+        cni_plugin,
         paths,
         sysctl_root: _,
     } = args;
@@ -60,8 +62,18 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     tasks.spawn(
         ConflistSync {
             cluster: cluster.clone(),
-            dir: paths.cni_conf_dir,
+            dir: paths.cni_conf_dir.clone(),
+            plugin: cni_plugin,
             mtu: mtu.subscribe(),
+            progress: progress.clone(),
+            metrics: metrics.clone(),
+        }
+        .run(),
+    );
+    tasks.spawn_endless(
+        PluginSync {
+            plugin: cni_plugin,
+            paths,
             progress: progress.clone(),
             metrics: metrics.clone(),
         }

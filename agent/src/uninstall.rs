@@ -1,9 +1,12 @@
 //! Removing every trace of the agent from its node.
 //!
 //! The state of the `host-local` plugin is not touched: it belongs to pods that may still run, lies
-//! on a tmpfs, and is gone with the next boot.
+//! on a tmpfs, and is gone with the next boot. Our own plugin goes with its state: it leaves out
+//! addresses the host has routes for, so pods that still run keep theirs.
 
 use anyhow::Context as _;
+use kindnet_api::names;
+use kindnet_cni::agent::Network;
 use kindnet_net::iptables::{Flavour, Iptables, Masquerade as _};
 use kindnet_net::netlink::{Netlink, Routes};
 
@@ -40,9 +43,17 @@ pub async fn run(args: UninstallArgs) -> anyhow::Result<()> {
         .await
         .context("remove masquerading")
         .and_then(|result| result.context("remove masquerading"));
+    let paths = args.paths;
+    let plugin = tokio::task::spawn_blocking(move || {
+        Network::new(&paths.cni_state_dir, names::CNI_NETWORK).uninstall(&paths.cni_bin_dir)
+    })
+    .await
+    .context("remove the CNI plugin")
+    .and_then(|result| result.context("remove the CNI plugin"));
     conflist?;
     routes?;
     rules?;
+    plugin?;
     tracing::info!("nothing of kindnet is left on this node");
     if args.wait {
         tokio::select! {

@@ -40,6 +40,59 @@ pub struct ConfigurationSpec {
     /// Source address translation of what pods send out of the cluster.
     #[serde(default)]
     pub masquerade: MasqueradeSpec,
+
+    /// How pods are attached to the network.
+    #[serde(default)]
+    pub cni: CniSpec,
+}
+
+/// How pods are attached to the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CniSpec {
+    /// `kindnet` is the plugin in the agent's image, which the agent puts into `/opt/cni/bin`.
+    /// `standard` is the chain `ptp`, `host-local`, `portmap`, which the nodes have to have. A change
+    /// is for new pods; running ones stay as they are.
+    pub plugin: CniPlugin,
+}
+
+/// The plugins pods can be attached with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CniPlugin {
+    /// kindnet-cni
+    #[default]
+    Kindnet,
+    /// ptp, host-local, portmap
+    Standard,
+}
+
+impl CniPlugin {
+    /// The value in a `Configuration` and on the agent's command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kindnet => "kindnet",
+            Self::Standard => "standard",
+        }
+    }
+}
+
+impl std::fmt::Display for CniPlugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for CniPlugin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Kindnet, Self::Standard]
+            .into_iter()
+            .find(|plugin| plugin.as_str() == text)
+            .ok_or_else(|| format!("{text:?} is neither kindnet nor standard"))
+    }
 }
 
 /// Source address translation of pod traffic that leaves the cluster.
@@ -167,6 +220,7 @@ mod tests {
                 enabled: true,
                 non_masquerade_cidrs: vec!["10.0.0.0/8".into(), "10.0.0.0/99".into()],
             },
+            cni: CniSpec::default(),
         };
         assert_eq!(spec.problems().len(), 3);
     }

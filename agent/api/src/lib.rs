@@ -10,4 +10,6 @@ pub mod names;
 pub mod node;
 pub mod yaml;
 
-pub use configuration::{Configuration, ConfigurationSpec, ConfigurationStatus, MasqueradeSpec};
+pub use configuration::{
+    CniPlugin, CniSpec, Configuration, ConfigurationSpec, ConfigurationStatus, MasqueradeSpec,
+};

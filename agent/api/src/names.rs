@@ -35,6 +35,15 @@ pub const CNI_NETWORK: &str = "kindnet";
 /// addresses may stay reserved.
 pub const IPAM_STATE_DIR: &str = "/run/cni-ipam-state";
 
+/// Folder of CNI plugins on a node.
+pub const CNI_BIN_DIR: &str = "/opt/cni/bin";
+
+/// Program of our own CNI plugin, and its `type` in a conflist.
+pub const CNI_PLUGIN: &str = "kindnet-cni";
+
+/// State of our own CNI plugin. On tmpfs, as [`IPAM_STATE_DIR`].
+pub const CNI_STATE_DIR: &str = "/run/kindnet-cni";
+
 /// Protocol number of the routes we add (`rtm_protocol`, see `ip-route(8)`). Not used by the kernel
 /// or by any daemon listed in iproute2's `rt_protos`.
 pub const ROUTE_PROTOCOL: u8 = 107;

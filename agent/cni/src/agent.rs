@@ -8,14 +8,13 @@ mod handover;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
-use std::net::IpAddr;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::commands::{Removal, teardown};
 use crate::error::{Error, Result};
 use crate::hostport;
-use crate::ipam::{Record, Store};
+use crate::ipam::Store;
 use crate::link;
 
 /// Name of the program, and `type` in a network configuration.
@@ -77,17 +76,6 @@ pub struct Reclaimed {
     pub addresses: usize,
 }
 
-/// What a pod has of this network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attachment {
-    /// Identifier of the sandbox.
-    pub container_id: String,
-    /// Interface in the pod.
-    pub ifname: String,
-    /// Addresses of the pod.
-    pub addresses: Vec<IpAddr>,
-}
-
 impl Network {
     /// The network of this name; `data_dir` is what its configuration says, or
     /// [`crate::config::DEFAULT_DATA_DIR`].
@@ -125,25 +113,6 @@ impl Network {
             }
         }
         Error::all(errors).map(|()| reclaimed)
-    }
-
-    /// Attachments whose sandbox still exists.
-    ///
-    /// # Errors
-    /// The state cannot be read.
-    pub fn living(&self) -> Result<Vec<Attachment>> {
-        let living = |record: &Record| record.link.is_empty() || link::exists(&record.link);
-        Ok(self
-            .store
-            .settled()?
-            .into_iter()
-            .filter(living)
-            .map(|record| Attachment {
-                container_id: record.container_id,
-                ifname: record.ifname,
-                addresses: record.addresses.iter().map(|a| a.address.addr()).collect(),
-            })
-            .collect())
     }
 
     /// Makes the rules of host ports again from what is remembered: after an update of the plugin,

@@ -55,6 +55,7 @@ pub fn daemonset(
 fn arguments(configuration: &Configuration) -> Vec<String> {
     let masquerade = &configuration.spec.masquerade;
     let mut arguments = vec![
+        format!("--cni-plugin={}", configuration.spec.cni.plugin),
         format!("--masquerade={}", masquerade.enabled),
         format!("--sysctl-root={SYSCTL_ROOT}"),
         format!(
@@ -115,6 +116,9 @@ fn pod(image: &str, arguments: &[String], control_plane_endpoint: Option<&str>) 
             },
             "volumeMounts": [
                 { "name": "cni-conf", "mountPath": names::CNI_CONF_DIR },
+                { "name": "cni-bin", "mountPath": names::CNI_BIN_DIR },
+                { "name": "cni-state", "mountPath": names::CNI_STATE_DIR },
+                { "name": "ipam-state", "mountPath": names::IPAM_STATE_DIR },
                 { "name": "xtables-lock", "mountPath": "/run/xtables.lock" },
                 { "name": "lib-modules", "mountPath": "/lib/modules", "readOnly": true },
                 { "name": "sysctl-net", "mountPath": SYSCTL_ROOT },
@@ -122,6 +126,9 @@ fn pod(image: &str, arguments: &[String], control_plane_endpoint: Option<&str>) 
         }],
         "volumes": [
             host_path("cni-conf", names::CNI_CONF_DIR, "DirectoryOrCreate"),
+            host_path("cni-bin", names::CNI_BIN_DIR, "DirectoryOrCreate"),
+            host_path("cni-state", names::CNI_STATE_DIR, "DirectoryOrCreate"),
+            host_path("ipam-state", names::IPAM_STATE_DIR, "DirectoryOrCreate"),
             host_path("xtables-lock", "/run/xtables.lock", "FileOrCreate"),
             host_path("lib-modules", "/lib/modules", "DirectoryOrCreate"),
             host_path("sysctl-net", "/proc/sys/net", "Directory"),
@@ -136,7 +143,7 @@ fn host_path(name: &str, path: &str, kind: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kindnet_api::{ConfigurationSpec, MasqueradeSpec};
+    use kindnet_api::{CniPlugin, CniSpec, ConfigurationSpec, MasqueradeSpec};
 
     fn configuration(spec: ConfigurationSpec) -> Configuration {
         let mut configuration = Configuration::new(names::CONFIGURATION_NAME, spec);
@@ -162,6 +169,9 @@ mod tests {
             masquerade: MasqueradeSpec {
                 enabled: false,
                 non_masquerade_cidrs: vec!["192.168.0.0/16".into(), "fd00::/8".into()],
+            },
+            cni: CniSpec {
+                plugin: CniPlugin::Standard,
             },
         });
         let daemonset = daemonset(&configuration, Some("https://[fc00::2]:6443")).unwrap();

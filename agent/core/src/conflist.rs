@@ -1,8 +1,8 @@
 //! Whether a CNI configuration can be written, and which.
 
-use kindnet_api::conflist::Conflist;
-use kindnet_api::names;
+use kindnet_api::conflist::{Conflist, Plugin};
 use kindnet_api::node::NodeInfo;
+use kindnet_api::{CniPlugin, names};
 
 /// What should be in the CNI configuration folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,18 +17,30 @@ pub enum ConflistPlan {
 /// Decides from this node's pod subnets. `mtu_bytes` is that of the uplink; `None` leaves the choice
 /// to the kernel.
 #[must_use]
-pub fn plan(own: &NodeInfo, mtu_bytes: Option<u32>) -> ConflistPlan {
+pub fn plan(own: &NodeInfo, plugin: CniPlugin, mtu_bytes: Option<u32>) -> ConflistPlan {
     if own.pod_cidrs.is_empty() {
-        ConflistPlan::Wait
-    } else {
-        ConflistPlan::Write(Conflist::standard(&own.pod_cidrs, mtu_bytes))
+        return ConflistPlan::Wait;
     }
+    ConflistPlan::Write(match plugin {
+        CniPlugin::Kindnet => Conflist::kindnet(&own.pod_cidrs, mtu_bytes),
+        CniPlugin::Standard => Conflist::standard(&own.pod_cidrs, mtu_bytes),
+    })
 }
 
 /// Whether a file was written by kindnet: a list of plugins we know, under our network name.
 #[must_use]
 pub fn is_ours(content: &str) -> bool {
     serde_json::from_str::<Conflist>(content).is_ok_and(|list| list.name == names::CNI_NETWORK)
+}
+
+/// Whether a file makes runtimes call our own plugin.
+#[must_use]
+pub fn names_our_plugin(content: &str) -> bool {
+    serde_json::from_str::<Conflist>(content).is_ok_and(|list| {
+        list.plugins
+            .iter()
+            .any(|plugin| matches!(plugin, Plugin::Kindnet { .. }))
+    })
 }
 
 /// Files that container runtimes would pick before ours: they take the first of `*.conf`,
@@ -53,14 +65,20 @@ mod tests {
 
     #[test]
     fn waits_for_a_pod_subnet() {
-        let mut own = NodeInfo::default();
-        assert_eq!(plan(&own, Some(1500)), ConflistPlan::Wait);
-        own.pod_cidrs.push("10.244.0.0/24".parse().unwrap());
-        let ConflistPlan::Write(list) = plan(&own, Some(1500)) else {
-            panic!("a pod subnet is enough")
-        };
-        assert_eq!(list.subnets().collect::<Vec<_>>(), own.pod_cidrs);
-        assert!(is_ours(&list.to_json()));
+        for plugin in [CniPlugin::Kindnet, CniPlugin::Standard] {
+            let mut own = NodeInfo::default();
+            assert_eq!(plan(&own, plugin, Some(1500)), ConflistPlan::Wait);
+            own.pod_cidrs.push("10.244.0.0/24".parse().unwrap());
+            let ConflistPlan::Write(list) = plan(&own, plugin, Some(1500)) else {
+                panic!("a pod subnet is enough")
+            };
+            assert_eq!(list.subnets().collect::<Vec<_>>(), own.pod_cidrs);
+            assert!(is_ours(&list.to_json()));
+            assert_eq!(
+                names_our_plugin(&list.to_json()),
+                plugin == CniPlugin::Kindnet
+            );
+        }
     }
 
     #[test]

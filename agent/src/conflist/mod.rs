@@ -10,6 +10,7 @@ mod watch;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use kindnet_api::CniPlugin;
 use kindnet_core::conflist::{ConflistPlan, plan, shadowing};
 use tokio::sync::watch as channel;
 
@@ -31,6 +32,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct ConflistSync {
     pub cluster: Cluster,
     pub dir: PathBuf,
+    pub plugin: CniPlugin,
     pub mtu: channel::Receiver<Mtu>,
     pub progress: Tracker,
     pub metrics: Metrics,
@@ -122,7 +124,7 @@ impl ConflistSync {
         let Mtu::Known(mtu) = *self.mtu.borrow() else {
             return Ok(Standing::Waiting(Wait::Mtu));
         };
-        let ConflistPlan::Write(conflist) = plan(&own, mtu) else {
+        let ConflistPlan::Write(conflist) = plan(&own, self.plugin, mtu) else {
             return Ok(Standing::Waiting(Wait::PodCidr(own.name)));
         };
         let missing = self.progress.get().missing_for(&own.pod_cidrs);
@@ -147,7 +149,7 @@ impl ConflistSync {
                 } else {
                     "absent"
                 };
-                tracing::info!(file = %file.path().display(), before, mtu_bytes = mtu, pod_cidrs = ?own.pod_cidrs, "CNI configuration written");
+                tracing::info!(file = %file.path().display(), before, plugin = %self.plugin, mtu_bytes = mtu, pod_cidrs = ?own.pod_cidrs, "CNI configuration written");
             }
             Err(error) => return self.trouble(&error),
         }

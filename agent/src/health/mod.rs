@@ -99,6 +99,7 @@ impl Health {
             ("forwarding looked after", progress.forwarding.is_some()),
             ("routes applied", progress.routes),
             ("masquerade applied", progress.masquerade.is_some()),
+            ("CNI plugin in place", progress.plugin),
             ("CNI configuration written", progress.conflist),
         ];
         lines

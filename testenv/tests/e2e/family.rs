@@ -43,6 +43,10 @@ pub fn suite(name: &'static str, family: Family) -> Suite {
             ),
             ("uninstall_leaves_no_trace", uninstall_leaves_no_trace),
             ("install_brings_it_back", install_brings_it_back),
+            (
+                "plugins_change_under_running_pods",
+                plugins_change_under_running_pods,
+            ),
             ("down", down),
         ],
     }
@@ -191,6 +195,90 @@ fn install_brings_it_back(stage: &mut Stage) -> Result<()> {
         .kindnetctl(&["install", "--context", &context, "--kindnet-image", &image])?
         .success()?;
     verify_passes(stage)
+}
+
+/// To the standard plugins and back, with a pod that must not notice.
+fn plugins_change_under_running_pods(stage: &mut Stage) -> Result<()> {
+    let cluster = stage.cluster()?;
+    let image = &cluster.environment.kindnet_image;
+    let worker = cluster.worker().name;
+    cluster.apply(&format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: bystander, namespace: default}}
+spec:
+  nodeName: {worker}
+  containers:
+  - name: probe
+    image: {image}
+    command: [kindnet-probe, serve, --port, '7200']
+"
+    ))?;
+    let pod = || {
+        let path =
+            "jsonpath={.status.phase} {.status.podIPs} {.status.containerStatuses[0].restartCount}";
+        cluster
+            .kubectl(&["get", "pod", "bystander", "-o", path])?
+            .success()
+    };
+    eventually("the bystander runs", Duration::from_secs(60), || {
+        let now = pod()?;
+        ensure!(now.starts_with("Running"), "{now}");
+        Ok(())
+    })?;
+    let before = pod()?;
+    for plugin in ["standard", "kindnet"] {
+        let patch = format!(r#"{{"spec":{{"cni":{{"plugin":"{plugin}"}}}}}}"#);
+        let configuration = [
+            "-n",
+            "kube-system",
+            "patch",
+            "configuration",
+            "kindnet",
+            "--type=merge",
+            "-p",
+            &patch,
+        ];
+        cluster.kubectl(&configuration)?.success()?;
+        let marker = if plugin == "standard" {
+            "host-local"
+        } else {
+            "kindnet-cni"
+        };
+        eventually(
+            "every node uses the plugin",
+            Duration::from_secs(120),
+            || {
+                for node in cluster.nodes() {
+                    let conflist = node.shell("cat /etc/cni/net.d/10-kindnet.conflist")?;
+                    ensure!(conflist.contains(marker), "{}: {conflist}", node.name);
+                }
+                Ok(())
+            },
+        )?;
+        let report = cluster.verify(&[])?;
+        ensure!(report.code == 0, "with {plugin}: {}", report.text);
+        let now = pod()?;
+        ensure!(now == before, "the bystander was {before}, and is {now}");
+        let addresses = cluster
+            .kubectl(&[
+                "get",
+                "pods",
+                "-A",
+                "-o",
+                "jsonpath={.items[*].status.podIP}",
+            ])?
+            .success()?;
+        let own = cluster
+            .kubectl(&["get", "pod", "bystander", "-o", "jsonpath={.status.podIP}"])?
+            .success()?;
+        let holders = addresses.split_whitespace().filter(|a| *a == own).count();
+        ensure!(holders == 1, "{holders} pods have the address {own}");
+    }
+    cluster
+        .kubectl(&["delete", "pod", "bystander", "--grace-period=0", "--force"])?
+        .success()?;
+    Ok(())
 }
 
 fn down(stage: &mut Stage) -> Result<()> {
