@@ -254,6 +254,68 @@ pub(super) async fn open_single_node(client: &Client, name: &str) -> Result<()> 
 mod tests {
     use super::*;
 
+    /// A client of an API server that gives these answers, the last one for ever.
+    fn server(answers: Vec<(u16, serde_json::Value)>) -> Client {
+        let answers = std::sync::Arc::new(std::sync::Mutex::new(answers));
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+            let mut answers = answers.lock().unwrap();
+            let (code, body) = match answers.len() {
+                1 => answers[0].clone(),
+                _ => answers.remove(0),
+            };
+            let response = http::Response::builder()
+                .status(code)
+                .body(kube::client::Body::from(body.to_string().into_bytes()));
+            std::future::ready(response)
+        });
+        Client::new(service, "default")
+    }
+
+    fn refusal(code: u16, reason: &str) -> (u16, serde_json::Value) {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+            "message": reason, "reason": reason, "code": code});
+        (code, status)
+    }
+
+    /// What a client meets while kubeadm 1.29 and newer makes the administrator one.
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_starts_is_waited_for() {
+        let namespace = json!({"metadata": {"name": "kube-system"}});
+        let client = server(vec![
+            refusal(500, "InternalError"),
+            refusal(401, "Unauthorized"),
+            refusal(403, "Forbidden"),
+            refusal(404, "NotFound"),
+            (200, namespace),
+        ]);
+        answers(&client).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_never_accepts_the_administrator_is_given_up() {
+        let began = tokio::time::Instant::now();
+        let error = answers(&server(vec![refusal(403, "Forbidden")]))
+            .await
+            .unwrap_err();
+        assert!(began.elapsed() <= API_LIMIT + API_ATTEMPT);
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("Forbidden"), "{cause}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_only_node_is_opened_in_spite_of_failures() {
+        let node = json!({"metadata": {"name": "a", "resourceVersion": "1"}});
+        let client = server(vec![
+            refusal(404, "NotFound"),
+            (200, node.clone()),
+            refusal(409, "Conflict"),
+            (200, node.clone()),
+            refusal(500, "InternalError"),
+            (200, node),
+        ]);
+        open_single_node(&client, "a").await.unwrap();
+    }
+
     #[test]
     fn the_reason_of_a_pod_is_what_its_container_waits_for() {
         let pod: Pod = serde_json::from_value(json!({

@@ -185,6 +185,35 @@ impl Boot<'_> {
     }
 }
 
+/// The daemon's words, in lower case, from 20.10 to 29.
 fn port_is_taken(message: &str) -> bool {
     message.contains("port is already allocated") || message.contains("address already in use")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        "driver failed programming external connectivity on endpoint kind-control-plane (0a): bind \
+         for 127.0.0.1:40000 failed: port is already allocated",
+        true
+    )]
+    #[case(
+        "failed to set up container networking: driver failed programming external connectivity on \
+         endpoint kind-control-plane (0a): failed to bind host port 127.0.0.1:40000/tcp: address \
+         already in use",
+        true
+    )]
+    #[case(
+        "driver failed programming external connectivity: error starting userland proxy: listen \
+         tcp4 127.0.0.1:40000: bind: address already in use",
+        true
+    )]
+    #[case("oci runtime create failed: no space left on device", false)]
+    fn another_port_helps(#[case] message: &str, #[case] helps: bool) {
+        assert_eq!(port_is_taken(message), helps);
+    }
 }
