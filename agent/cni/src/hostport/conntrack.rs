@@ -55,7 +55,10 @@ pub(super) fn flush_udp(socket: Option<&mut Socket>, forwards: &[Forward]) -> Re
             .map(|f| f.host_ip)
             .collect();
         match flush(socket, ipv4, port, &specific) {
-            Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => return Ok(()),
+            Err(Error::Kernel {
+                errno: Errno::EOPNOTSUPP | Errno::EINVAL,
+                ..
+            }) => return Ok(()),
             other => other?,
         }
         step!();

@@ -205,7 +205,7 @@ fn lookup(socket: &mut Socket, elements: &[Element]) -> Result<Vec<Option<Vec<u8
         answers,
     } = socket.attempt(batch)?;
     if let Some(failure) = failures.into_iter().find(|f| f.errno != Errno::ENOENT) {
-        return Err(failure.into_error(&batch));
+        return Err(without_nf_tables(failure.into_error(&batch)));
     }
     let mut present = vec![None; elements.len()];
     for (index, answer) in answers {
@@ -229,6 +229,14 @@ pub(super) fn exists() -> Result<bool> {
     match Socket::netfilter()?.ask(batch) {
         Ok(_) => Ok(true),
         Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => Err(without_nf_tables(error)),
+    }
+}
+
+/// nfnetlink calls a question to a subsystem it does not have invalid; ours are not.
+fn without_nf_tables(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EINVAL) => Error::kernel(error.to_string())(Errno::EOPNOTSUPP),
+        _ => error,
     }
 }
