@@ -181,6 +181,7 @@ async fn apply_one(
     let Some((resource, capabilities)) = gvk(object).and_then(|gvk| kinds.get(&gvk)) else {
         return Err(UserError::usage("an object has no apiVersion and kind"));
     };
+    let object = &in_scope(object, &capabilities.scope);
     let api = api(client, object, resource, capabilities);
     let name = object.name_any();
     let full_name = match object.namespace() {
@@ -196,6 +197,16 @@ async fn apply_one(
         name: full_name,
         changed: before.is_none_or(|b| b.metadata.resource_version != after.resource_version()),
     })
+}
+
+/// The object without a namespace where its kind has none: the storage class of kind's node images
+/// comes with one all the same.
+fn in_scope(object: &DynamicObject, scope: &Scope) -> DynamicObject {
+    let mut object = object.clone();
+    if *scope == Scope::Cluster {
+        object.metadata.namespace = None;
+    }
+    object
 }
 
 fn api(
@@ -288,6 +299,19 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(wave(&object), expected);
+    }
+
+    #[test]
+    fn what_belongs_to_no_namespace_is_sent_without_one() {
+        let class: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+            "metadata": { "name": "standard", "namespace": "kube-system" },
+            "provisioner": "rancher.io/local-path",
+        }))
+        .unwrap();
+        assert_eq!(in_scope(&class, &Scope::Cluster).namespace(), None);
+        let kept = in_scope(&class, &Scope::Namespaced);
+        assert_eq!(kept.namespace().as_deref(), Some("kube-system"));
     }
 
     fn refusal(code: u16) -> kube::Error {

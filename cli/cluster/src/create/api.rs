@@ -23,8 +23,9 @@ const API_LIMIT: Duration = Duration::from_secs(300);
 /// Pause between two attempts to reach an API server that is starting.
 const API_PAUSE: Duration = Duration::from_millis(100);
 
-/// A starting server may accept a connection and say nothing.
-const API_ATTEMPT: Duration = Duration::from_secs(2);
+/// A starting server may accept a connection and say nothing; a slow one needs longer for the first
+/// answer. The first attempt may take the shorter time, later ones up to the longer.
+const API_ATTEMPT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(20));
 
 /// Pause before a request that failed is sent again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -51,12 +52,16 @@ pub(super) async fn answers(client: &Client) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let mut last = "it says nothing".to_owned();
     let answers = async {
+        let mut patience = API_ATTEMPT.0;
         loop {
-            let attempt = tokio::time::timeout(API_ATTEMPT, namespaces.get("kube-system"));
+            let attempt = tokio::time::timeout(patience, namespaces.get("kube-system"));
             match attempt.await {
                 Ok(Ok(_)) => return,
                 Ok(Err(error)) => last = error.to_string(),
-                Err(_) => "it says nothing".clone_into(&mut last),
+                Err(_) => {
+                    "it says nothing".clone_into(&mut last);
+                    patience = (patience * 2).min(API_ATTEMPT.1);
+                }
             }
             tracing::trace!(last, "API server not ready");
             tokio::time::sleep(API_PAUSE).await;
@@ -297,7 +302,7 @@ mod tests {
         let error = answers(&server(vec![refusal(403, "Forbidden")]))
             .await
             .unwrap_err();
-        assert!(began.elapsed() <= API_LIMIT + API_ATTEMPT);
+        assert!(began.elapsed() <= API_LIMIT + API_PAUSE);
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("Forbidden"), "{cause}");
     }
