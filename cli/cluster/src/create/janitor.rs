@@ -95,7 +95,11 @@ impl Janitor {
         let containers = made.containers.iter().map(String::as_str);
         results.push(self.engine.remove_containers(containers).await);
         if let Some(network) = made.network {
-            results.push(self.engine.remove_network(&network).await);
+            // Nodes of another cluster that were made and not started yet do not show as its users.
+            let others = self.engine.clusters().await;
+            if others.is_ok_and(|others| others.is_empty()) {
+                results.push(self.engine.remove_network(&network).await);
+            }
         }
         results.into_iter().collect()
     }
