@@ -14,6 +14,17 @@ need_cargo() {
   command -v cargo >/dev/null ||
     die "cargo is not installed: get Rust 1.95 or newer from https://rustup.rs"
   command -v cc >/dev/null || install_packages gcc libc6-dev
+  claim_target_dir
+}
+
+# cargo tells by the age of files whether a crate of ours is up to date, and takes those of another
+# checkout for the same: after a change of checkout our own crates are compiled anew.
+claim_target_dir() {
+  local owner=$CARGO_TARGET_DIR/.checkout
+  [[ $(cat "$owner" 2>/dev/null) == "$CHECKOUT" ]] && return 0
+  mkdir -p "$CARGO_TARGET_DIR"
+  find "$CARGO_TARGET_DIR" -path '*/.fingerprint/kindnet*' -prune -exec rm -rf {} +
+  printf '%s\n' "$CHECKOUT" >"$owner"
 }
 
 # Static, with the same flags and target folder as the programs in the image:
