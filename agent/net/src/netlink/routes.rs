@@ -197,11 +197,7 @@ impl Routes {
                 RouteNetlinkMessage::NewRoute(route) => Some(route),
                 _ => None,
             })
-            // A kernel too old for strict checking ignores the filter.
-            .filter(|route| {
-                route.header.table == RouteHeader::RT_TABLE_MAIN
-                    && (protocol == RouteProtocol::Unspec || route.header.protocol == protocol)
-            })
+            .filter(|route| is_asked_for(route, family, protocol))
             .collect())
     }
 
@@ -269,6 +265,15 @@ impl Routes {
             other => other,
         }
     }
+}
+
+/// Whether a route is one of those a dump was to list. A kernel too old for strict checking ignores
+/// the filter, and one that was booted with `ipv6.disable=1` lists the routes of every family it has
+/// when it is asked for those of IPv6.
+fn is_asked_for(route: &RouteMessage, family: Family, protocol: RouteProtocol) -> bool {
+    route.header.address_family == address_family(family)
+        && route.header.table == RouteHeader::RT_TABLE_MAIN
+        && (protocol == RouteProtocol::Unspec || route.header.protocol == protocol)
 }
 
 fn address_family(family: Family) -> AddressFamily {
@@ -352,4 +357,29 @@ fn observed(route: RouteMessage) -> Option<Observed<RouteKey>> {
         gateway: gateway(&route).filter(|_| plain),
         key: RouteKey(route),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_of_another_family_or_table_are_not_asked_for() {
+        let ours = RouteProtocol::Other(names::ROUTE_PROTOCOL);
+        let route = |family, table, protocol| {
+            let mut route = RouteMessage::default();
+            route.header.address_family = family;
+            route.header.table = table;
+            route.header.protocol = protocol;
+            route
+        };
+        let main = RouteHeader::RT_TABLE_MAIN;
+        let v4 = route(AddressFamily::Inet, main, ours);
+        assert!(is_asked_for(&v4, Family::V4, ours));
+        assert!(is_asked_for(&v4, Family::V4, RouteProtocol::Unspec));
+        assert!(!is_asked_for(&v4, Family::V6, ours));
+        assert!(!is_asked_for(&v4, Family::V4, RouteProtocol::Static));
+        let elsewhere = route(AddressFamily::Inet, main - 1, ours);
+        assert!(!is_asked_for(&elsewhere, Family::V4, ours));
+    }
 }
