@@ -27,8 +27,8 @@ const BUFFER: usize = 64 << 10;
 /// seconds (RFC 4862, section 5.4).
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Longest wait for a name outside of the cluster.
-const UPSTREAM: Duration = Duration::from_secs(2);
+/// Longest wait for a name outside of the cluster; the first question may have to travel far.
+const UPSTREAM: Duration = Duration::from_secs(5);
 
 /// How long probes try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
