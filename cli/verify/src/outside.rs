@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bollard::Docker;
 use bollard::models::{
@@ -12,6 +13,8 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
     RemoveContainerOptionsBuilder, StartContainerOptions,
 };
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use kindnet_cluster::Engine;
 
 use crate::objects::LABEL;
@@ -28,6 +31,43 @@ pub struct Listener {
     id: String,
     /// Where it listens, an address per family of the network.
     pub addresses: Vec<SocketAddr>,
+}
+
+/// A listener that is being started. The start goes on when nobody waits for it any more: a
+/// container that is made at the moment a run is stopped would be left behind otherwise.
+#[derive(Clone)]
+pub struct Starting(Shared<BoxFuture<'static, Result<Arc<Listener>, String>>>);
+
+impl Starting {
+    /// As [`Listener::start`].
+    #[must_use]
+    pub fn begin(provider_id: String, image: String, name: String) -> Self {
+        Self::of(async move { Listener::start(&provider_id, &image, &name).await })
+    }
+
+    fn of(start: impl Future<Output = Result<Listener, String>> + Send + 'static) -> Self {
+        let task = tokio::spawn(start);
+        let result = task.map(|joined| match joined {
+            Ok(started) => started.map(Arc::new),
+            Err(error) => Err(format!("no listener: {error}")),
+        });
+        Self(result.boxed().shared())
+    }
+
+    /// The listener, once it runs.
+    ///
+    /// # Errors
+    /// As [`Listener::start`].
+    pub async fn listener(&self) -> Result<Arc<Listener>, String> {
+        self.0.clone().await
+    }
+
+    /// Waits for the start and removes what came of it.
+    pub async fn remove(&self) {
+        if let Ok(listener) = self.listener().await {
+            listener.remove().await;
+        }
+    }
 }
 
 impl Listener {
@@ -187,6 +227,24 @@ fn now_secs() -> i64 {
 mod tests {
     use super::*;
     use rstest::rstest;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_start_that_nobody_waits_for_comes_to_its_end() {
+        let ended = Arc::new(AtomicBool::new(false));
+        let told = ended.clone();
+        let starting = Starting::of(async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            told.store(true, Ordering::Relaxed);
+            Err("no daemon".to_owned())
+        });
+        let stopped = tokio::time::timeout(Duration::from_millis(20), starting.listener()).await;
+        assert!(stopped.is_err());
+        assert!(!ended.load(Ordering::Relaxed));
+        starting.remove().await;
+        assert!(ended.load(Ordering::Relaxed));
+    }
 
     #[rstest]
     #[case("kind://docker/kind/kind-worker", Some("kind-worker"))]

@@ -16,7 +16,7 @@ use crate::exec::{Patience, ask_all};
 use crate::hosts;
 use crate::objects::Shape;
 use crate::options::Options;
-use crate::outside::Listener;
+use crate::outside::Starting;
 use crate::plan::Plan;
 use crate::pods;
 use crate::report::Report;
@@ -80,7 +80,7 @@ pub async fn run(
 /// What was made so far, so that it is removed however the run ends.
 struct Made<'a> {
     shape: &'a tokio::sync::OnceCell<Shape>,
-    listener: &'a tokio::sync::OnceCell<Listener>,
+    listener: &'a tokio::sync::OnceCell<Starting>,
 }
 
 fn no_such_check(patterns: Vec<String>) -> UserError {
@@ -245,12 +245,14 @@ async fn listen(
     if let Some(outside) = &options.outside {
         return Ok(outside.addresses.clone());
     }
-    let provider_id = &cluster.nodes[0].provider_id;
-    let listener = Listener::start(provider_id, &shape.image, &shape.namespace).await?;
-    let addresses = listener.addresses.clone();
-    // Set once: there is one listener per run.
-    let _ = made.listener.set(listener);
-    Ok(addresses)
+    let provider_id = cluster.nodes[0].provider_id.clone();
+    let starting = made
+        .listener
+        .get_or_init(async || {
+            Starting::begin(provider_id, shape.image.clone(), shape.namespace.clone())
+        })
+        .await;
+    Ok(starting.listener().await?.addresses.clone())
 }
 
 /// No check pod has an image to run: nothing can be checked.

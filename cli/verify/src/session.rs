@@ -8,7 +8,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
 
 use crate::objects::{LABEL, Shape};
-use crate::outside::Listener;
+use crate::outside::Starting;
 
 /// Age from which the namespace of another run is one of a run that died.
 const STALE: Duration = Duration::from_secs(900);
@@ -39,7 +39,7 @@ pub fn shape(image: &str) -> Shape {
 
 /// Removes what a run made. The namespace goes in the background: nothing in it is in anybody's way
 /// any more, and no later run uses the same name.
-pub async fn remove(client: &Client, namespace: &str, listener: Option<&Listener>) {
+pub async fn remove(client: &Client, namespace: &str, listener: Option<&Starting>) {
     let namespaces = Api::<Namespace>::all(client.clone());
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let of_cluster = async {
