@@ -318,18 +318,17 @@ fn kubeconfig_of_nobody(home: &tempfile::TempDir, host: &str) -> std::path::Path
 
 #[test]
 fn a_proxy_of_the_environment_is_not_for_clusters_of_this_machine() {
-    for (host, no_proxy) in [("127.0.0.1", ""), ("127.0.0.2", ","), ("localhost", "x")] {
-        let (mut command, home) = kindnetctl();
-        command
-            .env("HTTPS_PROXY", "http://192.0.2.1:3128")
-            .env("NO_PROXY", no_proxy)
-            .arg("verify")
-            .arg("--kubeconfig")
-            .arg(kubeconfig_of_nobody(&home, host))
-            .assert()
-            .code(2)
-            .stderr(contains("does not answer").and(contains("proxy").not()));
-    }
+    // One case: the rules have tests of their own, and a server that is not there is waited for.
+    let (mut command, home) = kindnetctl();
+    command
+        .env("HTTPS_PROXY", "http://192.0.2.1:3128")
+        .env("NO_PROXY", ",")
+        .arg("verify")
+        .arg("--kubeconfig")
+        .arg(kubeconfig_of_nobody(&home, "127.0.0.1"))
+        .assert()
+        .code(2)
+        .stderr(contains("does not answer").and(contains("proxy").not()));
 }
 
 #[test]
