@@ -92,10 +92,11 @@ pub async fn up(
     {
         if retain {
             ui.info(format!(
-                "Kept what was made (--retain): look around with `docker exec -it {} bash`, then \
-                 `kindnetctl down --name {}`",
-                names::control_plane(&spec.name),
-                spec.name
+                "Kept what was made (--retain). Look around with `docker exec -it {plane} bash`, or \
+                 `kindnetctl export kubeconfig --name {name}` and kubectl where the API server \
+                 answers; then `kindnetctl down --name {name}`",
+                plane = names::control_plane(&spec.name),
+                name = spec.name
             ));
         } else {
             tracing::debug!(%error, "removing what was made");

@@ -350,7 +350,7 @@ impl Run<'_> {
             wait.as_secs(),
             lines.join("\n    ")
         ))
-        .hint("give it more time with --wait, or keep it with --retain to look into it")
+        .hint("give it more time with --wait; --retain keeps the nodes, to look into them")
     }
 
     async fn storage(&self, client: &Client) -> Result<()> {
