@@ -11,7 +11,7 @@ use kindnet_probe::wire::{Action, HostView, ProblemKind};
 
 use crate::catalogue::{Kind, Traffic};
 use crate::evaluate::{Answers, Evaluated};
-use crate::hosts::route_problem;
+use crate::hosts::{no_address, route_problem};
 use crate::plan::{Key, Target, action};
 use crate::topology::{Role, Source, Topology};
 use path::{Hop, Path, SIZES};
@@ -161,6 +161,17 @@ impl Judge<'_> {
     fn configuration(&self) -> Option<String> {
         let path = &self.path;
         if path.a != path.b {
+            let unroutable = [(path.b, path.to_pod()), (path.a, path.from_pod)]
+                .into_iter()
+                .filter(|(_, pods)| *pods && path.topology.not_kindnet.is_none())
+                .map(|(node, _)| &path.topology.nodes[node])
+                .find_map(|node| Some((node, no_address(node, path.family)?)));
+            if let Some((node, problem)) = unroutable {
+                return Some(format!(
+                    "no node has a route to the pods of node {}: it has {problem}",
+                    node.name
+                ));
+            }
             let there = self.route(path.a, path.b, path.to_pod());
             if let Some(problem) = there {
                 return Some(format!(

@@ -232,7 +232,7 @@ impl Network<'_> {
             .is_ok_and(|o| o.contains(&to));
         let pod = node.pod(source.role).address(family);
         match (source.role, outside) {
-            (Role::Host, _) | (_, true) => node.address(family).unwrap(),
+            (Role::Host, _) | (_, true) => node.address(family).unwrap_or(node.addresses[0]),
             _ => pod.unwrap(),
         }
     }

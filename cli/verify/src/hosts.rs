@@ -174,6 +174,14 @@ fn conflist(node: &TestNode, view: &HostView) -> Vec<Failure> {
 fn routes(topology: &Topology, own: usize, view: &HostView, family: Family) -> Vec<Failure> {
     let mut failures = Vec::new();
     let node = &topology.nodes[own];
+    if let Some(saw) = no_address(node, family) {
+        failures.push(Failure {
+            subject: format!("node {}", node.name),
+            saw,
+            expected: "an InternalIP of each family: the kubelet's --node-ip=IPV4,IPV6".to_owned(),
+            stopped_at: None,
+        });
+    }
     for (index, peer) in topology.nodes.iter().enumerate() {
         let Some(via) = peer.address(family).filter(|_| index != own) else {
             continue;
@@ -211,6 +219,18 @@ fn routes(topology: &Topology, own: usize, view: &HostView, family: Family) -> V
         });
     }
     failures
+}
+
+/// Whether a node has a pod subnet of a family that no other node can route to.
+#[must_use]
+pub fn no_address(node: &TestNode, family: Family) -> Option<String> {
+    let cidr = node
+        .pod_cidrs
+        .iter()
+        .find(|c| Family::of_net(c) == family)?;
+    node.address(family)
+        .is_none()
+        .then(|| format!("podCIDR {cidr}, but no {family} address"))
 }
 
 /// What is wrong with the route to a subnet.

@@ -336,3 +336,25 @@ fn a_node_port_is_a_matter_of_the_node_that_was_asked() {
         assert!(place.starts_with("on node beta: its NodePort"), "{place}");
     }
 }
+
+#[test]
+fn a_node_without_an_address_of_a_family_is_named() {
+    let mut topology = topology();
+    let beta = &mut topology.nodes[1];
+    beta.addresses.retain(|ip| Family::of(*ip) == Family::V4);
+    let network = Network {
+        topology: &topology,
+        views: views(&topology),
+        fate: &|packet| match packet.crosses() {
+            true => Fate::Lost(ProblemKind::Timeout),
+            false => Fate::Arrives,
+        },
+    };
+    let evaluated = verify(&network, &["pod.cross-node.tcp", "node.routes"]);
+    let text = "no node has a route to the pods of node beta: it has podCIDR";
+    let of_ipv6 = |place: &String| place.starts_with(text) && place.ends_with("no IPv6 address");
+    let stopped = stopped(&evaluated, "pod.cross-node.tcp");
+    assert!(stopped.iter().any(of_ipv6), "{stopped:?}");
+    let failed = failed(&evaluated);
+    assert!(failed.iter().any(|(id, _)| *id == "node.routes"));
+}

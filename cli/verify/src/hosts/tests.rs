@@ -124,3 +124,15 @@ fn routes_to_a_peer(#[case] extra: Route, #[case] problem: Option<&str>) {
     );
     assert_eq!(saw.as_deref(), problem);
 }
+
+#[test]
+fn a_pod_subnet_without_an_address_of_its_family_is_a_fault_of_the_node() {
+    let mut node = node();
+    assert_eq!(no_address(&node, Family::V4), None);
+    assert_eq!(no_address(&node, Family::V6), None);
+    node.pod_cidrs.push("fd00:10:244::/64".parse().unwrap());
+    assert_eq!(
+        no_address(&node, Family::V6).unwrap(),
+        "podCIDR fd00:10:244::/64, but no IPv6 address"
+    );
+}
