@@ -1,8 +1,8 @@
 //! Removing every trace of the agent from its node.
 //!
 //! The state of the `host-local` plugin is not touched: it belongs to pods that may still run, lies
-//! on a tmpfs, and is gone with the next boot. Our own plugin goes with its state: it leaves out
-//! addresses the host has routes for, so pods that still run keep theirs.
+//! on a tmpfs, and is gone with the next boot. The same goes for the state of our own plugin as long
+//! as pods run that came by it.
 
 use anyhow::Context as _;
 use kindnet_api::names;

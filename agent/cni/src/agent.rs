@@ -141,7 +141,9 @@ impl Network {
         self.store.records().map(|records| records.len())
     }
 
-    /// Removes every trace but the links of running pods: program, state and the rules of host ports.
+    /// Removes program, rules of host ports, and the state, unless pods still run that came by this
+    /// plugin: what they have must not be given away by whichever plugin comes next. Their state lies
+    /// on a tmpfs and is gone with the next boot.
     ///
     /// # Errors
     /// Something could not be removed; everything else was.
@@ -156,7 +158,12 @@ impl Network {
         let mut errors = Vec::new();
         errors.extend(gone(fs::remove_file(&program), &program));
         errors.extend(hostport::purge().err());
-        errors.extend(gone(fs::remove_dir_all(&self.folder), &self.folder));
+        errors.extend(self.reclaim().err());
+        match self.attachments() {
+            Ok(0) => errors.extend(gone(fs::remove_dir_all(&self.folder), &self.folder)),
+            Ok(_) => {}
+            Err(error) => errors.push(error),
+        }
         Error::all(errors)
     }
 }

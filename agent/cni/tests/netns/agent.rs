@@ -142,19 +142,37 @@ fn host_local_learns_of_running_pods_and_forgets_those_that_went_meanwhile() {
 
 #[test]
 #[ignore = "needs root"]
-fn uninstalling_leaves_running_pods_connected_and_nothing_else() {
+fn uninstalling_leaves_running_pods_what_they_have_and_nothing_else() {
     let host = Host::dual();
     let network = network(&host);
     let pod = Netns::new("pod");
     host.add_with("a", &pod, &host.with_ports(&["tcp 8080:80"]));
     let plugins = tempfile::tempdir().unwrap();
     kindnet_cni::agent::install(&host.plugin, plugins.path()).unwrap();
-    host.netns
-        .enter(|| network.uninstall(plugins.path()).unwrap());
-    host.netns
-        .enter(|| network.uninstall(plugins.path()).unwrap());
-    assert!(files(plugins.path()).is_empty() && files(host.state.path()).is_empty());
+    let uninstall = || {
+        host.netns
+            .enter(|| network.uninstall(plugins.path()).unwrap())
+    };
+    uninstall();
+    uninstall();
+    assert!(files(plugins.path()).is_empty());
     assert!(!host.netns.run("nft", "list ruleset").contains("kindnet"));
-    let _server = Server::tcp(&pod, 80, "pod");
+    let server = Server::tcp(&pod, 80, "pod");
     assert!(tcp(&host.netns, "10.77.1.2:80").is_ok());
+    drop(server);
+
+    // Whoever hands out addresses next still learns of the pod.
+    let standard = tempfile::tempdir().unwrap();
+    let reserved = host
+        .netns
+        .enter(|| network.hand_over_to_host_local(standard.path()).unwrap());
+    assert_eq!(reserved, 2);
+
+    drop(pod);
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        uninstall();
+        files(host.state.path()).is_empty()
+    });
+    assert!(gone, "{:?}", files(host.state.path()));
 }
