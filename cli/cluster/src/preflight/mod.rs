@@ -1,6 +1,6 @@
 //! Everything that can be known to go wrong, before anything is made.
 //!
-//! [`observe`] looks, the functions in [`checks`] judge, each on its own and without I/O.
+//! [`observe`] looks, the functions in `checks` judge, each on its own and without I/O.
 
 mod checks;
 mod host;
