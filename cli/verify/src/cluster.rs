@@ -77,8 +77,10 @@ impl Cluster {
         }
         if nodes.is_empty() {
             return Err(
-                UserError::usage(format!("no node is ready: {}", left_out.join(", ")))
-                    .hint("see `kubectl describe node` for what they wait for"),
+                UserError::usage(format!("no node is ready: {}", left_out.join(", "))).hint(
+                    "`kubectl describe node` shows what they wait for; where it is a network \
+                         plugin, `kindnetctl install` brings one",
+                ),
             );
         }
         nodes.sort_by(|a, b| (a.control_plane, &a.info.name).cmp(&(b.control_plane, &b.info.name)));

@@ -60,8 +60,11 @@ pub fn table(report: &Report) -> String {
         }
         let _ = write!(row, "{:<id$}", line.id);
         let _ = writeln!(text, "{}", row.trim_end());
-        for check in &line.checks {
-            explain(&mut text, check);
+        match skipped_alike(&line.checks) {
+            Some(reason) => {
+                let _ = writeln!(text, "      {SKIPPED}{reason}{SKIPPED:#}");
+            }
+            None => line.checks.iter().for_each(|c| explain(&mut text, c)),
         }
     }
     summary(&mut text, report);
@@ -112,6 +115,17 @@ fn millis(duration: Duration) -> String {
     } else {
         format!("{millis:.0} ms")
     }
+}
+
+/// Why every family was skipped, where it is one reason.
+fn skipped_alike<'a>(checks: &[&'a Check]) -> Option<&'a str> {
+    let reason = |check: &&'a Check| match &check.outcome {
+        Outcome::Skipped { reason } => Some(reason.as_str()),
+        _ => None,
+    };
+    let first = checks.first().and_then(reason)?;
+    let alike = checks.len() > 1 && checks.iter().all(|c| reason(c) == Some(first));
+    alike.then_some(first)
 }
 
 fn explain(text: &mut String, check: &Check) {
@@ -197,6 +211,27 @@ mod tests {
         let text = anstream::adapter::strip_str(&table(&sample())).to_string();
         assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn one_reason_for_both_families_is_said_once() {
+        let check = |family, reason: &str| Check {
+            family: Some(family),
+            outcome: Outcome::Skipped {
+                reason: reason.into(),
+            },
+            ..sample().checks[0].clone()
+        };
+        use kindnet_api::node::Family::{V4, V6};
+        let mut report = sample();
+        report.checks = vec![
+            check(V4, "needs a second node"),
+            check(V6, "needs a second node"),
+        ];
+        assert_eq!(table(&report).matches("needs a second node").count(), 1);
+        report.checks[1] = check(V6, "no IPv6");
+        let text = table(&report);
+        assert!(text.contains("IPv4: needs a second node") && text.contains("IPv6: no IPv6"));
     }
 
     #[test]
