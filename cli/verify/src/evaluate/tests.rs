@@ -67,6 +67,12 @@ fn a_pod_that_does_not_start_fails_one_check_and_skips_what_needs_it() {
     let ids: Vec<_> = failed(&evaluated).into_iter().map(|(id, _)| id).collect();
     assert_eq!(ids, ["pod.start", "pod.start"]);
     assert!(evaluated[2..].iter().all(|e| e.skipped.is_some()));
+    // The nodes could ask the Services, but nobody is behind them.
+    let services = verify(
+        &healthy(&topology),
+        &["service.cluster-ip", "service.node-port"],
+    );
+    assert!(services.iter().all(|e| e.skipped.is_some()));
 }
 
 #[test]

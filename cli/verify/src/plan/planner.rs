@@ -193,8 +193,16 @@ impl Planner<'_> {
                     Target::Service,
                 )
             })
+            .filter(|_| self.any_server_runs())
             .collect();
         self.finish(uses, false)
+    }
+
+    /// A Service without pods behind it answers nobody, which is no fault of the Service.
+    fn any_server_runs(&self) -> bool {
+        self.topology
+            .chosen()
+            .any(|node| self.server(node).is_some())
     }
 
     fn no_service(&self) -> Work {
@@ -216,7 +224,7 @@ impl Planner<'_> {
             return self.no_service();
         };
         let mut uses = Vec::new();
-        for a in self.topology.chosen() {
+        for a in self.topology.chosen().filter(|_| self.any_server_runs()) {
             for b in self.topology.chosen() {
                 let Some(ip) = self.topology.nodes[b].address(self.family) else {
                     continue;
