@@ -340,7 +340,7 @@ fn elsewhere(
         Target::Dns => match problem {
             ProblemKind::Timeout | ProblemKind::Unreachable | ProblemKind::Refused => {
                 Some(match topology.dns_nodes.as_slice() {
-                    [] => "on the way to the name server".to_owned(),
+                    [] => "at the Service kube-dns: no ready pod is known behind it".to_owned(),
                     nodes => format!("on the way to the name server on {}", nodes.join(", ")),
                 })
             }
