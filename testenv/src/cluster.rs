@@ -211,6 +211,28 @@ impl Cluster {
         VerifyReport::parse(&output)
     }
 
+    /// `kindnetctl install` with the image under test.
+    ///
+    /// # Errors
+    /// kindnetctl failed.
+    pub fn install(&self) -> Result<()> {
+        let context = format!("kind-{}", self.name);
+        let image = &self.environment.kindnet_image;
+        let args = ["install", "--context", &context, "--kindnet-image", image];
+        self.kindnetctl(&args)?.success().map(drop)
+    }
+
+    /// Changes the spec of the `Configuration` by a JSON merge patch.
+    ///
+    /// # Errors
+    /// kubectl failed.
+    pub fn configure(&self, spec: &str) -> Result<()> {
+        let patch = format!(r#"{{"spec":{spec}}}"#);
+        let object = ["-n", "kube-system", "patch", "configuration", "kindnet"];
+        let args = [&object[..], &["--type=merge", "-p", &patch]].concat();
+        self.kubectl(&args)?.success().map(drop)
+    }
+
     /// The control plane.
     #[must_use]
     pub fn control_plane(&self) -> Node {

@@ -43,6 +43,15 @@ impl VerifyReport {
         })
     }
 
+    /// Nothing failed.
+    ///
+    /// # Errors
+    /// Something did; the message holds the whole report.
+    pub fn all_passed(&self) -> Result<()> {
+        anyhow::ensure!(self.code == 0 && self.failed().is_empty(), "{}", self.text);
+        Ok(())
+    }
+
     /// Ids of the failed checks.
     #[must_use]
     pub fn failed(&self) -> BTreeSet<&str> {

@@ -249,12 +249,6 @@ pub fn verify_sees_a_blocked_port(stage: &mut Stage) -> Result<()> {
 /// The Configuration comes back: the agents take over what was left broken.
 pub fn agent_repairs_everything(stage: &mut Stage) -> Result<()> {
     let cluster = stage.cluster()?;
-    let context = format!("kind-{}", cluster.name);
-    let image = cluster.environment.kindnet_image.clone();
-    cluster
-        .kindnetctl(&["install", "--context", &context, "--kindnet-image", &image])?
-        .success()?;
-    let report = cluster.verify(&[])?;
-    ensure!(report.code == 0, "{}", report.text);
-    Ok(())
+    cluster.install()?;
+    cluster.verify(&[])?.all_passed()
 }

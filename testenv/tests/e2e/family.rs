@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use kindnet_testenv::{Family, eventually};
 
-use crate::damage;
 use crate::suite::{Stage, Suite};
+use crate::{damage, plugins};
 
 /// The suite of one family.
 pub fn suite(name: &'static str, family: Family) -> Suite {
@@ -43,9 +43,10 @@ pub fn suite(name: &'static str, family: Family) -> Suite {
             ),
             ("uninstall_leaves_no_trace", uninstall_leaves_no_trace),
             ("install_brings_it_back", install_brings_it_back),
+            ("addresses_come_back", plugins::addresses_come_back),
             (
                 "plugins_change_under_running_pods",
-                plugins_change_under_running_pods,
+                plugins::change_under_running_pods,
             ),
             ("down", down),
         ],
@@ -79,11 +80,7 @@ fn up(stage: &mut Stage) -> Result<()> {
 fn verify_passes(stage: &mut Stage) -> Result<()> {
     let cluster = stage.cluster()?;
     let report = cluster.verify(&[])?;
-    ensure!(
-        report.code == 0 && report.failed().is_empty(),
-        "{}",
-        report.text
-    );
+    report.all_passed()?;
     ensure!(
         report.passed().len() >= 15,
         "only {:?} were checked",
@@ -121,41 +118,26 @@ fn controller_repairs_the_daemonset(stage: &mut Stage) -> Result<()> {
 
 fn controller_reports_a_bad_configuration(stage: &mut Stage) -> Result<()> {
     let cluster = stage.cluster()?;
-    let patch = |cidrs: &str| {
-        let patch = format!(r#"{{"spec":{{"masquerade":{{"nonMasqueradeCIDRs":{cidrs}}}}}}}"#);
-        cluster
-            .kubectl(&[
-                "-n",
-                "kube-system",
-                "patch",
-                "configuration",
-                "kindnet",
-                "--type=merge",
-                "-p",
-                &patch,
-            ])?
-            .success()
-    };
+    let path = r#"jsonpath={.status.conditions[?(@.type=="Degraded")].status}"#;
+    let get = [
+        "-n",
+        "kube-system",
+        "get",
+        "configuration",
+        "kindnet",
+        "-o",
+        path,
+    ];
     let degraded = |expected: &'static str| {
         eventually("the condition follows", Duration::from_secs(60), || {
-            let status = cluster
-                .kubectl(&[
-                    "-n",
-                    "kube-system",
-                    "get",
-                    "configuration",
-                    "kindnet",
-                    "-o",
-                    r#"jsonpath={.status.conditions[?(@.type=="Degraded")].status}"#,
-                ])?
-                .success()?;
+            let status = cluster.kubectl(&get)?.success()?;
             ensure!(status == expected, "Degraded is {status:?}");
             Ok(())
         })
     };
-    patch(r#"["10.0.0.0/99"]"#)?;
+    cluster.configure(r#"{"masquerade":{"nonMasqueradeCIDRs":["10.0.0.0/99"]}}"#)?;
     degraded("True")?;
-    patch("[]")?;
+    cluster.configure(r#"{"masquerade":{"nonMasqueradeCIDRs":[]}}"#)?;
     degraded("False")?;
     Ok(())
 }
@@ -189,96 +171,8 @@ fn uninstall_leaves_no_trace(stage: &mut Stage) -> Result<()> {
 
 fn install_brings_it_back(stage: &mut Stage) -> Result<()> {
     let cluster = stage.cluster()?;
-    let context = format!("kind-{}", cluster.name);
-    let image = cluster.environment.kindnet_image.clone();
-    cluster
-        .kindnetctl(&["install", "--context", &context, "--kindnet-image", &image])?
-        .success()?;
-    verify_passes(stage)
-}
-
-/// To the standard plugins and back, with a pod that must not notice.
-fn plugins_change_under_running_pods(stage: &mut Stage) -> Result<()> {
-    let cluster = stage.cluster()?;
-    let image = &cluster.environment.kindnet_image;
-    let worker = cluster.worker().name;
-    cluster.apply(&format!(
-        "apiVersion: v1
-kind: Pod
-metadata: {{name: bystander, namespace: default}}
-spec:
-  nodeName: {worker}
-  containers:
-  - name: probe
-    image: {image}
-    command: [kindnet-probe, serve, --port, '7200']
-"
-    ))?;
-    let pod = || {
-        let path =
-            "jsonpath={.status.phase} {.status.podIPs} {.status.containerStatuses[0].restartCount}";
-        cluster
-            .kubectl(&["get", "pod", "bystander", "-o", path])?
-            .success()
-    };
-    eventually("the bystander runs", Duration::from_secs(60), || {
-        let now = pod()?;
-        ensure!(now.starts_with("Running"), "{now}");
-        Ok(())
-    })?;
-    let before = pod()?;
-    for plugin in ["standard", "kindnet"] {
-        let patch = format!(r#"{{"spec":{{"cni":{{"plugin":"{plugin}"}}}}}}"#);
-        let configuration = [
-            "-n",
-            "kube-system",
-            "patch",
-            "configuration",
-            "kindnet",
-            "--type=merge",
-            "-p",
-            &patch,
-        ];
-        cluster.kubectl(&configuration)?.success()?;
-        let marker = if plugin == "standard" {
-            "host-local"
-        } else {
-            "kindnet-cni"
-        };
-        eventually(
-            "every node uses the plugin",
-            Duration::from_secs(120),
-            || {
-                for node in cluster.nodes() {
-                    let conflist = node.shell("cat /etc/cni/net.d/10-kindnet.conflist")?;
-                    ensure!(conflist.contains(marker), "{}: {conflist}", node.name);
-                }
-                Ok(())
-            },
-        )?;
-        let report = cluster.verify(&[])?;
-        ensure!(report.code == 0, "with {plugin}: {}", report.text);
-        let now = pod()?;
-        ensure!(now == before, "the bystander was {before}, and is {now}");
-        let addresses = cluster
-            .kubectl(&[
-                "get",
-                "pods",
-                "-A",
-                "-o",
-                "jsonpath={.items[*].status.podIP}",
-            ])?
-            .success()?;
-        let own = cluster
-            .kubectl(&["get", "pod", "bystander", "-o", "jsonpath={.status.podIP}"])?
-            .success()?;
-        let holders = addresses.split_whitespace().filter(|a| *a == own).count();
-        ensure!(holders == 1, "{holders} pods have the address {own}");
-    }
-    cluster
-        .kubectl(&["delete", "pod", "bystander", "--grace-period=0", "--force"])?
-        .success()?;
-    Ok(())
+    cluster.install()?;
+    cluster.verify(&[])?.all_passed()
 }
 
 fn down(stage: &mut Stage) -> Result<()> {

@@ -9,6 +9,7 @@ mod cli;
 mod damage;
 mod family;
 mod interop;
+mod plugins;
 mod suite;
 
 use std::process::ExitCode;
