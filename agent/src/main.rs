@@ -1,8 +1,8 @@
 //! kindnetd, the agent on every node.
 //!
-//! It watches the Nodes and keeps four things of its own node as they should be: the CNI
-//! configuration, the routes to the pods of other nodes, masquerading of what pods send out of the
-//! cluster, and forwarding. Each is a feature in a folder of its own with a task that recomputes
+//! It watches the Nodes and keeps five things of its own node as they should be: the CNI plugin, the
+//! CNI configuration, the routes to the pods of other nodes, masquerading of what pods send out of
+//! the cluster, and forwarding. Each is a feature in a folder of its own with a task that recomputes
 //! when something may have changed, and every minute.
 
 mod args;
