@@ -55,7 +55,11 @@ drop_stale_pid_file() {
   local file=$1 pid
   [[ -e $file ]] || return 0
   pid=$(<"$file")
-  [[ $(cat "/proc/$pid/comm" 2>/dev/null) == "$2" ]] || rm -f "$file"
+  # A killed process nobody has waited for still has its name, but is no daemon any more.
+  if [[ $(cat "/proc/$pid/comm" 2>/dev/null) != "$2" ]] ||
+    grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null; then
+    rm -f "$file"
+  fi
 }
 
 start_engine() {
